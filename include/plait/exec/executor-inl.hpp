@@ -1,0 +1,105 @@
+#pragma once
+
+#include "plait/exec/executor.hpp"
+
+namespace plait {
+
+PLAIT_INLINE std::byte* Scratch::memory() {
+    if (held_ < bytes_) {
+        memory_.reset();
+        memory_ = backend_->allocate(bytes_);
+        held_ = bytes_;
+    }
+    return memory_.get();
+}
+
+PLAIT_INLINE Executor::Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch)
+    : program_(std::move(program)), state_(std::move(state)), scratch_(std::move(scratch)) {
+    scratch_->reserve(program_.scratch_bytes);
+}
+
+PLAIT_INLINE std::byte* Executor::address(Operand const& o, int micro) const {
+    return (o.region == Region::state ? state_->memory() : scratch_memory_) + o.offset + micro * o.micro_stride;
+}
+
+PLAIT_INLINE void Executor::bind() {
+    scratch_memory_ = scratch_->memory();
+    bound_.clear();
+    for (auto const& i : program_.instructions) {
+        Bound b;
+        auto bind_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
+            for (auto const& o : from) {
+                Buffer buffer{address(o, 0), o.meta, {}};
+                if (o.micro_dim >= 0) {
+                    for (int d = 0; d < o.meta.shape.rank(); ++d) buffer.block.origin.push_back(0);
+                    buffer.block.logical = o.meta.shape;
+                    buffer.block.logical[o.micro_dim] *= program_.micro_batches;
+                }
+                b.moves = b.moves || o.micro_dim >= 0 || o.micro_stride;
+                to.push_back(std::move(buffer));
+            }
+        };
+        bind_all(i.in, b.in);
+        bind_all(i.out, b.out);
+        bound_.push_back(std::move(b));
+    }
+}
+
+PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(std::map<std::string, Array> const& batch,
+                                                                       StepInfo const& at) {
+    auto& backend = state_->backend();
+    state_->allocate(at.seed);
+    if (scratch_->memory() != scratch_memory_ || bound_.empty()) bind();
+
+    for (auto const& column : program_.batch) {
+        auto it = batch.find(column.name);
+        check<UsageError>(it != batch.end(), "the batch lacks the column '{}'", column.name);
+        check<ShapeError>(it->second.meta() == column.at.meta, "column '{}' of the batch is {}: the program wants {}",
+                          column.name, to_string(it->second.meta()), to_string(column.at.meta));
+        backend.write(address(column.at, 0), it->second.bytes());
+    }
+    for (auto const& c : program_.constants) backend.write(address(c.at, 0), c.source.constant.bytes());
+    std::byte value[64];
+    for (auto const& f : program_.feeds) {
+        auto bytes = static_cast<std::size_t>(f.at.meta.bytes());
+        check(bytes <= sizeof value, "feed '{}' has {} bytes: at most {}", f.name, bytes, sizeof value);
+        f.source.feed(at, value);
+        backend.write(address(f.at, 0), {value, bytes});
+    }
+
+    for (auto const& visit : program_.visits) {
+        auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
+        for (int i = piece.first; i < piece.last; ++i) {
+            auto const& instruction = program_.instructions[static_cast<std::size_t>(i)];
+            auto& b = bound_[static_cast<std::size_t>(i)];
+            if (b.moves) {
+                auto move_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
+                    for (std::size_t o = 0; o < from.size(); ++o) {
+                        to[o].data = address(from[o], visit.micro);
+                        if (from[o].micro_dim >= 0)
+                            to[o].block.origin[from[o].micro_dim] = visit.micro * from[o].meta.shape[from[o].micro_dim];
+                    }
+                };
+                move_all(instruction.in, b.in);
+                move_all(instruction.out, b.out);
+            }
+            KernelCall call{&instruction.op, b.in, b.out, scratch_memory_ + instruction.workspace,
+                            visit.micro > 0 ? instruction.accumulate : 0, nullptr};
+            try {
+                backend.call(*instruction.row, call);
+            } catch (Error const& e) {
+                fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ", instruction.origin.path);
+            }
+        }
+    }
+
+    std::vector<std::pair<std::string, Array>> results;
+    for (auto const& r : program_.results) {
+        Array a(r.at.meta);
+        backend.read(a.bytes(), address(r.at, 0));
+        results.emplace_back(r.name, std::move(a));
+    }
+    return results;
+}
+
+}  // namespace plait

@@ -1,0 +1,60 @@
+#pragma once
+
+#include "plait/core/inline.hpp"
+#include "plait/exec/program.hpp"
+#include "plait/exec/state.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace plait {
+
+/// Memory that programs take turns in; as large as the largest of them.
+class Scratch {
+public:
+    explicit Scratch(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
+    /// Makes room for a program; only grows.
+    void reserve(std::int64_t bytes) { bytes_ = std::max(bytes_, bytes); }
+    std::int64_t bytes() const { return bytes_; }
+    /// The memory, taken at the first call and again after it had to grow.
+    std::byte* memory();
+
+private:
+    std::shared_ptr<Backend> backend_;
+    std::shared_ptr<std::byte[]> memory_;
+    std::int64_t bytes_ = 0, held_ = 0;
+};
+
+/// Runs a program over a state and a scratch region, which may be shared with other programs.
+class Executor {
+public:
+    Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch);
+
+    /// One step: batch columns in, results out. `batch` names each column's array, whose meta must match.
+    /// Takes no memory of 64 KiB or more after the first call.
+    std::vector<std::pair<std::string, Array>> run(std::map<std::string, Array> const& batch, StepInfo const& at);
+
+    Program const& program() const { return program_; }
+
+private:
+    void bind();
+    std::byte* address(Operand const& o, int micro) const;
+
+    Program program_;
+    std::shared_ptr<State> state_;
+    std::shared_ptr<Scratch> scratch_;
+    std::byte* scratch_memory_ = nullptr;
+    struct Bound {
+        std::vector<Buffer> in, out;
+        bool moves = false;  // some operand is a block of a micro-batch
+    };
+    std::vector<Bound> bound_;
+};
+
+}  // namespace plait
+
+#ifdef PLAIT_HEADER_ONLY
+#include "plait/exec/executor-inl.hpp"
+#endif

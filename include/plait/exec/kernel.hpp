@@ -1,0 +1,58 @@
+#pragma once
+
+#include "plait/graph/op.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace plait {
+
+/// Where a local block lies in its logical tensor; empty shapes mean that it is the whole tensor.
+struct Block {
+    Shape origin;   // of the block's first element
+    Shape logical;  // sizes of the whole tensor
+};
+
+/// A tensor in device memory: dense, row-major, at least 64-byte aligned at the start of its arena slot (a block of a
+/// batch may start at any multiple of its element size).
+struct Buffer {
+    std::byte* data = nullptr;
+    Meta meta;
+    Block block;
+
+    template <class T>
+    T* as() const {
+        return reinterpret_cast<T*>(data);
+    }
+};
+
+class ThreadPool;  // cpu/thread_pool.hpp
+
+/// One call of a kernel. Outputs may share memory with inputs only as the op's `aliases` say.
+struct KernelCall {
+    AnyOp const* op = nullptr;
+    std::span<Buffer const> in, out;
+    std::byte* workspace = nullptr;  // as many bytes as the row's `workspace` said
+    std::uint32_t accumulate = 0;    // bit i: add to output i instead of writing it
+    ThreadPool* pool = nullptr;      // CPU only
+
+    /// The op's attributes.
+    template <Op T>
+    T const& attributes() const {
+        return *op->as<T>();
+    }
+};
+
+/// One line of a backend's table.
+struct KernelRow {
+    std::string_view op;  // the op's name
+    void (*run)(KernelCall const&);
+    /// Bytes of scratch that a call wants: an upper bound, fixed by shapes, attributes and worker count. Null: none.
+    std::int64_t (*workspace)(AnyOp const&, Metas const& in, Metas const& out, int workers) = nullptr;
+    std::uint32_t accumulates = 0;  // outputs (bits) that the kernel can add to
+};
+using KernelTable = std::span<KernelRow const>;
+
+}  // namespace plait

@@ -1,0 +1,51 @@
+#pragma once
+
+#include "plait/graph/op.hpp"
+
+namespace plait {
+
+/// The borders of the loop over micro-batches, put into the graph by the loop pass (parallel/loops.hpp) and resolved
+/// to addresses by the program (exec/program.hpp). Each is neutral when count is 1.
+
+/// The block of a whole value that the current micro-batch works on: [.., n, ..] -> [.., n / count, ..].
+struct MicroTake {
+    static constexpr std::string_view name = "micro_take";
+    int dim = 0;
+    std::int64_t count = 1;
+    using fields = Fields<&MicroTake::dim, &MicroTake::count>;
+
+    Metas infer(Metas const& in) const {
+        Meta m = in.at(0);
+        check<ShapeError>(m.shape[dim] % count == 0, "micro-batches: {} does not divide dim {} of {}", count, dim,
+                          to_string(m));
+        m.shape[dim] /= count;
+        return {m};
+    }
+    Rule rule(Metas const&) const { return {}; }
+    Aliases aliases() const { return dim == 0 ? Aliases{{0, 0, true}} : Aliases{}; }
+};
+
+/// All micro-batches' blocks in one whole value, read after the loop: [.., n, ..] -> [.., n * count, ..].
+struct MicroStack {
+    static constexpr std::string_view name = "micro_stack";
+    int dim = 0;
+    std::int64_t count = 1;
+    using fields = Fields<&MicroStack::dim, &MicroStack::count>;
+
+    Metas infer(Metas const& in) const {
+        Meta m = in.at(0);
+        m.shape[dim] *= count;
+        return {m};
+    }
+    Rule rule(Metas const&) const { return {}; }
+};
+
+/// The sum over the micro-batches, in their order, read after the loop: [...] -> [...].
+struct MicroSum {
+    static constexpr std::string_view name = "micro_sum";
+
+    Metas infer(Metas const& in) const { return in; }
+    Rule rule(Metas const&) const { return {}; }
+};
+
+}  // namespace plait

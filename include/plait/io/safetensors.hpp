@@ -1,0 +1,75 @@
+#pragma once
+
+#include "plait/core/shape.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plait {
+
+/// A named tensor in memory that someone else owns, dense and row-major.
+struct NamedArray {
+    std::string name;
+    Meta meta;
+    std::span<std::byte> bytes;
+};
+
+/// What was written: the size, and XXH64 as 16 hex digits where xxHash was built in.
+struct WrittenFile {
+    std::int64_t bytes = 0;
+    std::optional<std::string> xxh64;
+};
+
+/// Writes a safetensors file straight from the arrays' memory and syncs it to disk. The data is ordered by
+/// element size, largest first, then as given, so every tensor is aligned to its elements. Throws Error
+/// naming the path and the reason, or the array whose bytes do not fit its meta.
+WrittenFile write_safetensors(std::filesystem::path const& path, std::span<NamedArray const> arrays,
+                              std::map<std::string, std::string> const& metadata = {});
+
+/// A safetensors file mapped read-only. Opening it checks the whole header against the file, so that every
+/// entry's bytes are there; what is wrong is an Error of one line with the file, the tensor and the sizes.
+/// Format: https://huggingface.co/docs/safetensors. Present where Plait was built with nlohmann-json.
+class SafetensorsFile {
+  public:
+    struct Entry {
+        std::string name;
+        Meta meta;
+        std::span<std::byte const> bytes;  // valid as long as the file object
+    };
+
+    explicit SafetensorsFile(std::filesystem::path path);
+    ~SafetensorsFile();
+    SafetensorsFile(SafetensorsFile&& other) noexcept;
+    SafetensorsFile& operator=(SafetensorsFile&& other) noexcept;
+
+    std::filesystem::path const& path() const { return path_; }
+    /// In the order of the data.
+    std::vector<Entry> const& entries() const { return entries_; }
+    std::map<std::string, std::string> const& metadata() const { return metadata_; }
+    /// The entry, or null.
+    Entry const* find(std::string_view name) const;
+    /// The entry; throws Error naming the file and the tensor.
+    Entry const& at(std::string_view name) const;
+    /// Copies every array's entry into its memory. The names, dtypes and shapes of the file and of `arrays`
+    /// must be the same; the Error names the first that differs, and nothing has been copied then.
+    void copy_to(std::span<NamedArray const> arrays) const;
+
+  private:
+    void map();
+    void read_header();
+
+    std::filesystem::path path_;
+    std::span<std::byte const> file_;
+    std::vector<Entry> entries_;
+    std::map<std::string, std::size_t, std::less<>> index_;
+    std::map<std::string, std::string> metadata_;
+};
+
+}  // namespace plait

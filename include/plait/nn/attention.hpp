@@ -1,0 +1,40 @@
+#pragma once
+
+#include "plait/nn/layers.hpp"
+#include "plait/ops/attention.hpp"
+#include "plait/ops/view.hpp"
+
+namespace plait::nn {
+
+/// Causal self-attention with `heads` query heads that share `kv_heads` key and value heads; dim is a multiple of heads.
+struct SelfAttention {
+    Linear q, k, v, o;
+    std::int64_t heads, kv_heads, head_dim;
+
+    SelfAttention(std::int64_t dim, std::int64_t n_heads, std::int64_t n_kv_heads, bool bias = false,
+                  Init out_init = Init::normal(0.02))
+        : q(dim, dim, bias),
+          k(dim, dim / n_heads * n_kv_heads, bias),
+          v(dim, dim / n_heads * n_kv_heads, bias),
+          o(dim, dim, bias, out_init),
+          heads(n_heads),
+          kv_heads(n_kv_heads),
+          head_dim(dim / n_heads) {
+        check<UsageError>(dim % heads == 0, "attention: {} heads do not divide the dim {}", heads, dim);
+        check<UsageError>(heads % kv_heads == 0, "attention: {} kv heads do not divide {} heads", kv_heads, heads);
+    }
+
+    /// x [batch, seq, dim]; `table` from rope_table, or empty for no rotation.
+    Tensor operator()(Tensor const& x, Tensor const& table = {}) const {
+        auto part = [&](Linear const& project, std::int64_t n) {
+            return reshape(project(x), Shape{x.size(0), x.size(1), n, head_dim});
+        };
+        auto qs = part(q, heads), ks = part(k, kv_heads), vs = part(v, kv_heads);
+        if (table) qs = rope(qs, table), ks = rope(ks, table);
+        return o(reshape(attention(qs, ks, vs), x.shape()));
+    }
+
+    using fields = Fields<&SelfAttention::q, &SelfAttention::k, &SelfAttention::v, &SelfAttention::o>;
+};
+
+}  // namespace plait::nn

@@ -1,0 +1,64 @@
+#pragma once
+
+#include "plait/graph/walk.hpp"
+#include "plait/ops/elementwise.hpp"
+#include "plait/tensor.hpp"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace plait::nn {
+
+/// A trainable tensor of a module; reading it gives its value at this point of the recording. Copies are one
+/// parameter. It has no memory until a program that uses it runs.
+struct Parameter {
+    std::shared_ptr<Variable> variable;
+
+    explicit Parameter(Shape shape, Init init = {}, DType dtype = f32)
+        : variable(make_variable({dtype, shape}, init)) {}
+
+    operator Tensor() const { return read(*variable); }
+    Meta const& meta() const { return variable->meta; }
+};
+
+/// A chain of equal modules: block i records under "<path>.i" and marks what it gives as "<path>.i.out".
+template <class Block>
+struct Stack {
+    std::vector<Block> blocks;
+    std::string path;
+
+    template <class... Args>
+    Tensor operator()(Tensor x, Args const&... args) const {
+        for (std::size_t i = 0; i < blocks.size(); ++i) {
+            Scope scope((path.empty() ? "" : path + ".") + std::to_string(i), true);
+            x = blocks[i](x, args...);
+            mark_output(x.value());
+        }
+        return x;
+    }
+
+    auto begin() { return blocks.begin(); }
+    auto end() { return blocks.end(); }
+};
+
+/// Random ops record nothing during its life: validation and generation.
+class Inference {
+public:
+    Inference() : outer_(std::exchange(Recorder::current().training, false)) {}
+    ~Inference() { Recorder::current().training = outer_; }
+    Inference(Inference const&) = delete;
+    Inference& operator=(Inference const&) = delete;
+
+private:
+    bool outer_;
+};
+
+/// Drops elements while training, at the module path it is called under.
+inline Tensor dropout(Tensor const& x, double rate) {
+    if (rate == 0 || !Recorder::current().training) return x;
+    return plait::dropout(x, rate, random_key());
+}
+
+}  // namespace plait::nn

@@ -1,0 +1,76 @@
+#pragma once
+
+#include "plait/tensor.hpp"
+
+namespace plait {
+
+/// Negative log-likelihood of each target: (logits[..., vocab], targets i32[...]) -> (nll f32[...], lse f32[...]);
+/// f64 for f64 logits. A negative target is ignored: its nll is 0. `vocab` stays whole here.
+struct CrossEntropy {
+    static constexpr std::string_view name = "cross_entropy";
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+    Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
+};
+
+/// (logits, targets, lse, dnll[...]) -> dlogits.
+struct CrossEntropyGradient {
+    static constexpr std::string_view name = "cross_entropy_gradient";
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Aliases aliases() const { return {{0, 0}}; }
+    Tensors define(Tensors const& x) const;
+};
+
+/// The output projection and its loss, `chunk` tokens at a time, so that the logits are never whole in memory:
+/// (x[..., dim], w[vocab, dim], targets i32[...]) -> (nll f32[...], lse f32[...]).
+struct LinearCrossEntropy {
+    static constexpr std::string_view name = "linear_cross_entropy";
+    std::int64_t chunk = 1024;
+    using fields = Fields<&LinearCrossEntropy::chunk>;
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Cost cost(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+    Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
+};
+
+/// (x, w, targets, lse, dnll[...]) -> (dx, dw f32[vocab, dim]); makes each chunk's logits again.
+struct LinearCrossEntropyGradient {
+    static constexpr std::string_view name = "linear_cross_entropy_gradient";
+    std::int64_t chunk = 1024;
+    using fields = Fields<&LinearCrossEntropyGradient::chunk>;
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Cost cost(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+};
+
+/// Loss and gradients in one pass, where dnll is known before the loss:
+/// (x, w, targets, dnll[...]) -> (nll, lse, dx, dw f32). Made by the fusion pass; each chunk's logits are made once.
+struct LinearCrossEntropyStep {
+    static constexpr std::string_view name = "linear_cross_entropy_step";
+    std::int64_t chunk = 1024;
+    using fields = Fields<&LinearCrossEntropyStep::chunk>;
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Cost cost(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+};
+
+/// Mean negative log-likelihood over the targets that are not negative: logits [..., vocab], targets i32[...] -> f32[].
+Tensor cross_entropy(Tensor const& logits, Tensor const& targets);
+/// The same from the last hidden state and the output weight [vocab, dim], without ever holding all logits.
+Tensor linear_cross_entropy(Tensor const& x, Tensor const& w, Tensor const& targets, std::int64_t chunk = 1024);
+
+}  // namespace plait
+
+#ifdef PLAIT_HEADER_ONLY
+#include "plait/ops/loss-inl.hpp"
+#endif

@@ -1,0 +1,94 @@
+#pragma once
+
+#include "plait/ops/elementwise.hpp"
+#include "plait/ops/infer.hpp"
+#include "plait/ops/reduce.hpp"
+#include "plait/ops/update.hpp"
+
+#include <cmath>
+
+namespace plait {
+
+PLAIT_INLINE Rule AdamWUpdate::rule(Metas const& in) const {
+    // Between the commas of the last inputs stand scalars, which have no dims.
+    auto spec =
+        fmt::format("..., ..., ..., ..., , {}{} -> ..., ..., ...", scaled ? ", " : "", guarded ? ", " : "");
+    return parse_rule(name, spec, in);
+}
+PLAIT_INLINE Metas AdamWUpdate::infer(Metas const& in) const {
+    auto r = rule(in);
+    auto t = in[0].dtype, m = in[2].dtype, s = detail::wide(t);
+    std::vector<detail::Want> wants{{"p", detail::floating}, {"g", {t, s}},      {"m", {t, s}}, {"v", {m}},
+                                    {"the rate", {s}},       {"the step", {i32}}};
+    if (scaled) wants.push_back({"the scale", {s}});
+    if (guarded) wants.push_back({"the guard", {u8}});
+    detail::want(name, in, wants);
+    return detail::outputs(r, {t, m, m});
+}
+PLAIT_INLINE Tensors AdamWUpdate::define(Tensors const& x) const {
+    auto p = detail::widened(x[0]), g = detail::widened(x[1]), m = detail::widened(x[2]),
+         v = detail::widened(x[3]);
+    auto const& rate = x[4];
+    if (scaled) g = g * x[6];
+    // In f64: 1 - beta^step cancels in f32.
+    auto correction = [&](double beta) {
+        return cast(1.0 - exp(std::log(beta) * cast(x[5], f64)), p.dtype());
+    };
+    m = beta1 * m + (1 - beta1) * g;
+    v = beta2 * v + (1 - beta2) * square(g);
+    auto step = m / correction(beta1) / (sqrt(v / correction(beta2)) + eps) + decay * p;
+    Tensors out{cast(p - rate * step, x[0].dtype()), cast(m, x[2].dtype()), cast(v, x[3].dtype())};
+    if (!guarded) return out;
+    std::vector<int> all;
+    for (int d = 0; d < p.rank(); ++d) all.push_back(d);
+    auto ok = expand(x.back(), all, full(p.shape(), 0, u8));
+    for (std::size_t i = 0; i < 3; ++i) out[i] = select(ok, out[i], x[i ? i + 1 : 0]);
+    return out;
+}
+
+PLAIT_INLINE Rule SumSquares::rule(Metas const& in) const {
+    check<ShapeError>(!in.empty(), "{}: has no inputs", name);
+    Rule r;
+    r.like.assign(in.size(), false);
+    r.outputs.emplace_back();
+    // A block of one input goes with all of the others, which a sum over blocks would count again.
+    for (auto const& m : in) r.inputs.push_back(detail::add_dims(r, m.shape, in.size() > 1));
+    return r;
+}
+PLAIT_INLINE Metas SumSquares::infer(Metas const& in) const {
+    auto r = rule(in);
+    std::vector<detail::Want> wants{{"g", detail::floating}};
+    bool oracle = in[0].dtype == f64;
+    while (wants.size() < in.size())
+        wants.push_back({"g", oracle ? std::vector{f64} : std::vector{f32, bf16}});
+    detail::want(name, in, wants);
+    return detail::outputs(r, {detail::wide(in[0].dtype)});
+}
+PLAIT_INLINE Tensors SumSquares::define(Tensors const& x) const {
+    Tensor total;
+    for (auto const& g : x) {
+        auto one = sum(square(detail::widened(g)));
+        total = total ? total + one : one;
+    }
+    return {total};
+}
+
+PLAIT_INLINE Rule Commit::rule(Metas const& in) const { return parse_rule(name, "..., ..., -> ...", in); }
+PLAIT_INLINE Metas Commit::infer(Metas const& in) const {
+    auto r = rule(in);
+    detail::want(name, in,
+                 {{"the old value", {in[0].dtype}}, {"the new value", {in[0].dtype}}, {"the guard", {u8}}});
+    return detail::outputs(r, {in[0].dtype});
+}
+
+PLAIT_INLINE Rule Accumulate::rule(Metas const& in) const { return parse_rule(name, "..., ... -> ...", in); }
+PLAIT_INLINE Metas Accumulate::infer(Metas const& in) const {
+    auto r = rule(in);
+    auto t = in[0].dtype;
+    detail::want(name, in, {{"the total", {t}}, {"x", {t}}});
+    return detail::outputs(r, {t});
+}
+
+PLAIT_INLINE Tensor sum_squares(Tensors const& x) { return apply_one(SumSquares{}, x); }
+
+}  // namespace plait

@@ -1,0 +1,147 @@
+#pragma once
+
+#include "plait/autograd/recompute.hpp"
+#include "plait/cpu/device.hpp"
+#include "plait/graph/pass.hpp"
+#include "plait/ops/elementwise.hpp"
+#include "plait/ops/update.hpp"
+#include "plait/parallel/loops.hpp"
+#include "plait/passes/fusion.hpp"
+#include "plait/passes/lower.hpp"
+#include "plait/passes/precision.hpp"
+#include "plait/train/compile.hpp"
+
+namespace plait {
+namespace detail {
+
+/// Puts every variable back to reading itself when a recording ends, however it ends.
+class Recording {
+public:
+    explicit Recording(State const& state) : state_(state) {}
+    ~Recording() {
+        for (auto const& v : state_.variables()) v->current = v->source;
+    }
+    Recording(Recording const&) = delete;
+    Recording& operator=(Recording const&) = delete;
+
+private:
+    State const& state_;
+    Trace trace_;
+};
+
+/// u8[]: 1 while the floating scalars of the row, and so their sum, are finite.
+inline Tensor finite_row(Row const& row) {
+    Tensor total;
+    for (auto const& [name, t] : row) {
+        if (!is_floating(t.dtype()) || t.rank() != 0) continue;
+        total = total ? total + cast(t, total.dtype()) : t;
+    }
+    return total ? is_finite(total) : full({}, 1, u8);
+}
+
+/// What is only a view of a variable is copied: its place changes when the step is stored.
+inline Tensor settled(Value const& v) {
+    Value root = v;
+    while (!root.node->inputs.empty() && root.node->op.aliases().size() == 1 && root.node->op.aliases()[0].view)
+        root = root.node->inputs[0];
+    return source_of(*root.node) ? apply_one(Cast{v.meta().dtype}, {Tensor(v)}) : Tensor(v);
+}
+
+inline Graph record_step(State const& state, Columns const& columns, std::function<Row(Batch const&)> const& f) {
+    Recording recording(state);
+    Batch batch;
+    for (auto const& [name, meta] : columns) batch.columns[name] = batch_input(name, meta);
+    if (auto it = batch.columns.find("tokens"); it != batch.columns.end()) batch.tokens = it->second;
+    if (auto it = batch.columns.find("targets"); it != batch.columns.end()) batch.targets = it->second;
+    Row row = f(batch);
+    std::vector<Output> outputs;
+    for (auto const& [name, t] : row) {
+        check<UsageError>(static_cast<bool>(t), "the row's '{}' is an empty tensor", name);
+        outputs.push_back({name, settled(t.value()).value()});
+    }
+    std::vector<Update> updates;
+    OriginScope origin({"", Phase::update, false});
+    // Every new value is recorded before the first is stored.
+    Tensors values;
+    for (auto const& v : state.variables())
+        if (!(v->current == v->source)) values.push_back(settled(v->current));
+    Tensor ok = values.empty() ? Tensor() : finite_row(row);
+    std::size_t i = 0;
+    for (auto const& v : state.variables()) {
+        if (v->current == v->source) continue;
+        updates.push_back({v->source, apply_one(Commit{}, {Tensor(v->source), values[i++], ok}).value()});
+    }
+    return Graph::of(std::move(outputs), std::move(updates), Recorder::current().marks);
+}
+
+inline Graph run_passes(Graph graph, Plan const& plan, Backend const& backend) {
+    graph = merge_common(graph);
+    graph = lower_precision(graph, plan.compute());
+    graph = recompute(graph, plan.recompute());
+    graph = fuse(graph);
+    return expand_definitions(graph, [&](std::string_view op) { return find_kernel(backend.kernels(), op) != nullptr; });
+}
+
+PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
+                          Columns const& columns, std::function<Row(Batch const&)> const& record) {
+    auto& backend = state->backend();
+    Graph recorded = record_step(*state, columns, record);
+    Graph passed = run_passes(recorded, plan, backend);
+    auto program = emit(cut_loops(passed, plan.micro_batches()), backend,
+                        [&](Variable const& v) { return state->offset_of(v); });
+    return Step(std::move(program), {std::move(recorded), std::move(passed)}, std::move(state), std::move(scratch));
+}
+
+}  // namespace detail
+
+PLAIT_INLINE Tensor const& Batch::operator[](std::string const& name) const {
+    auto it = columns.find(name);
+    check<UsageError>(it != columns.end(), "the batch has no column '{}'", name);
+    return it->second;
+}
+
+PLAIT_INLINE std::shared_ptr<Backend> cpu_backend(int threads) { return cpu::make_backend(threads); }
+
+PLAIT_INLINE Values Step::operator()(std::map<std::string, Array> const& batch) {
+    auto values = executor_.run(batch, {done_ + 1, seed_});
+    ++done_;
+    return values;
+}
+
+PLAIT_INLINE MemoryTable Step::memory() const {
+    MemoryTable table = program().memory;
+    for (auto const& v : state_->variables()) {
+        auto& row = v->kind == VariableKind::parameter   ? table.weights
+                    : v->kind == VariableKind::optimizer ? table.optimizer
+                                                         : table.other_state;
+        row += (v->meta.bytes() + 63) / 64 * 64;
+    }
+    return table;
+}
+
+PLAIT_INLINE std::vector<Array> evaluate(Tensors const& x) {
+    auto backend = cpu_backend(1);
+    auto state = std::make_shared<State>(backend);
+    std::vector<Output> outputs;
+    for (auto const& t : x) outputs.push_back({std::to_string(outputs.size()), t.value()});
+    auto graph = Graph::of(std::move(outputs));
+    std::vector<std::shared_ptr<Variable>> variables;
+    for (auto const& n : graph.nodes)
+        if (auto const* s = source_of(*n)) {
+            check<UsageError>(s->kind != SourceKind::batch && s->kind != SourceKind::feed,
+                              "evaluate: the value reads the {} '{}', which only a compiled step has", name_of(s->kind),
+                              s->label);
+            if (auto v = s->variable.lock()) variables.push_back(std::move(v));
+        }
+    state->add(variables);
+    graph = expand_definitions(graph, [&](std::string_view op) { return find_kernel(backend->kernels(), op) != nullptr; });
+    auto program = emit(cut_loops(graph, 1), *backend, [&](Variable const& v) { return state->offset_of(v); });
+    Executor executor(std::move(program), state, std::make_shared<Scratch>(backend));
+    std::vector<Array> arrays;
+    for (auto& [name, array] : executor.run({}, {})) arrays.push_back(std::move(array));
+    return arrays;
+}
+
+PLAIT_INLINE Array evaluate(Tensor const& x) { return evaluate(Tensors{x}).front(); }
+
+}  // namespace plait

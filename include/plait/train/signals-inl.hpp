@@ -1,0 +1,50 @@
+#pragma once
+
+#include "plait/train/signals.hpp"
+
+#include <atomic>
+#include <cstddef>
+
+namespace plait {
+namespace detail {
+
+// A handler can reach nothing but globals. Lock-free, so it is safe there and may be read by any thread.
+inline std::atomic<int> stop_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+extern "C" inline void plait_stop_handler(int signal) {
+    stop_signal = signal;
+    if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);
+}
+
+}  // namespace detail
+
+PLAIT_INLINE StopSignals::StopSignals() {
+    detail::stop_signal = 0;
+    struct sigaction action {};
+    action.sa_handler = detail::plait_stop_handler;
+    action.sa_flags = SA_RESTART;  // reads and writes under way go on
+    ::sigemptyset(&action.sa_mask);
+    for (std::size_t i = 0; i < signals.size(); ++i) ::sigaction(signals[i], &action, &before_[i]);
+}
+
+PLAIT_INLINE StopSignals::~StopSignals() {
+    for (std::size_t i = 0; i < signals.size(); ++i) ::sigaction(signals[i], &before_[i], nullptr);
+}
+
+PLAIT_INLINE bool StopSignals::requested() const { return detail::stop_signal != 0; }
+
+PLAIT_INLINE std::string_view StopSignals::name() const {
+    switch (detail::stop_signal) {
+        case SIGINT:
+            return "SIGINT";
+        case SIGTERM:
+            return "SIGTERM";
+        case SIGUSR1:
+            return "SIGUSR1";
+        default:
+            return "";
+    }
+}
+
+}  // namespace plait

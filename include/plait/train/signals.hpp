@@ -1,0 +1,35 @@
+#pragma once
+
+#include "plait/core/inline.hpp"
+
+#include <array>
+#include <csignal>
+#include <string_view>
+
+namespace plait {
+
+/// While it lives, SIGINT, SIGTERM and SIGUSR1 ask the run to stop after its step instead of ending the
+/// process; a second SIGINT ends it at once. Schedulers send SIGTERM or SIGUSR1 before they take a machine
+/// away. The handlers before are put back at the end. One at a time.
+class StopSignals {
+  public:
+    StopSignals();
+    ~StopSignals();
+    StopSignals(StopSignals const&) = delete;
+    StopSignals& operator=(StopSignals const&) = delete;
+
+    /// Whether one of them has come.
+    bool requested() const;
+    /// "SIGINT", or "" when none has come.
+    std::string_view name() const;
+
+  private:
+    static constexpr std::array<int, 3> signals{SIGINT, SIGTERM, SIGUSR1};
+    std::array<struct sigaction, 3> before_{};
+};
+
+}  // namespace plait
+
+#ifdef PLAIT_HEADER_ONLY
+#include "plait/train/signals-inl.hpp"
+#endif

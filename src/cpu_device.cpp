@@ -1,0 +1,1 @@
+#include "plait/cpu/device-inl.hpp"

@@ -1,0 +1,1 @@
+#include "plait/cpu/thread_pool-inl.hpp"

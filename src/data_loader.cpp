@@ -1,0 +1,1 @@
+#include "plait/data/loader-inl.hpp"

@@ -1,0 +1,1 @@
+#include "plait/io/file-inl.hpp"

@@ -1,0 +1,2 @@
+#include "plait/parallel/layout-inl.hpp"
+#include "plait/parallel/loops-inl.hpp"

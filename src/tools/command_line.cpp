@@ -1,0 +1,180 @@
+#include "command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+
+namespace plait::tools {
+namespace {
+
+/// `--model.dim=64` or `--model.dim 64`
+bool is_override(std::string const& argument) {
+    return argument.starts_with("--") &&
+           argument.substr(0, argument.find('=')).find('.') != std::string::npos;
+}
+
+/// Takes the overrides out of `arguments`, which CLI11 does not know.
+std::vector<Override> take_overrides(std::vector<std::string>& arguments) {
+    std::vector<Override> overrides;
+    std::vector<std::string> rest;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        auto const& a = arguments[i];
+        if (!is_override(a)) {
+            rest.push_back(a);
+            continue;
+        }
+        auto equal = a.find('=');
+        auto flag = a.substr(0, equal);
+        if (equal != std::string::npos) {
+            overrides.push_back({flag.substr(2), a.substr(equal + 1), flag});
+            continue;
+        }
+        check<UsageError>(i + 1 < arguments.size() && !arguments[i + 1].starts_with("--"),
+                          "{} has no value: write {}=VALUE", flag, flag);
+        overrides.push_back({flag.substr(2), arguments[++i], flag});
+    }
+    arguments = rest;
+    return overrides;
+}
+
+Dump dump_of(std::string const& text) {
+    std::vector<std::string> const names{"graph", "layout", "schedule", "memory", "program"};
+    bool const graphviz = text.ends_with(".dot");
+    auto name = graphviz ? text.substr(0, text.size() - 4) : text;
+    auto found = std::find(names.begin(), names.end(), name);
+    check<UsageError>(found != names.end(),
+                      "--dump {}: there is graph, layout, schedule, memory, program; the nearest is {}", text,
+                      nearest_name(name, names));
+    check<UsageError>(!graphviz || name == "graph", "--dump {}: only graph.dot is made for Graphviz", text);
+    return {static_cast<Dump::What>(found - names.begin()), graphviz};
+}
+
+void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& dumps,
+               std::vector<Override>& flags) {
+    // Flags that stand for a key; their values are read as an override is.
+    auto stands_for = [&](std::string flag, std::string key, std::string const& help) {
+        app.add_option_function<std::string>(
+            flag,
+            [&flags, flag, key](std::string const& text) {
+                flags.push_back({key, text, flag});
+            },
+            help);
+    };
+    app.add_option("--config", train.config, "TOML file with the configuration");
+    app.add_flag("--print-config", train.print_config, "Print every value and where it came from, and stop");
+    stands_for("--steps", "run.steps", "Number of the last step");
+    stands_for("--cluster", "run.cluster", "self, threads:N, mpi, nccl or sim:NAME");
+    stands_for("--mesh", "plan.mesh", "Sizes of axes: data=2,tensor=2");
+    stands_for("--bits", "plan.bits", "fast, or layout for the same bits on every layout");
+    app.add_flag_callback(
+        "--hash",
+        [&flags] {
+            flags.push_back({"run.hash", "true", "--hash"});
+        },
+        "Write params_hash of every step");
+    app.add_flag("--resume", train.resume, "Go on from the newest checkpoint in run.out");
+    app.add_option("--dump", dumps, "Print graph, graph.dot, layout, schedule, memory or program, and stop")
+        ->expected(1)
+        ->take_all();
+    app.add_flag("--dry-run", train.dry_run, "Print parameters, memory and mesh, and stop");
+    app.add_flag("--trace", train.trace, "Write a trace of the run");
+    app.add_flag("--sync", train.sync, "Run op by op");
+    app.footer(
+        "Any value of the configuration can be given as --section.key=value; --print-config lists them.");
+}
+
+void add_generate(CLI::App& app, GenerateArguments& generate) {
+    app.add_option("RUN", generate.run, "Folder of a run")->required();
+    app.add_option("--prompt", generate.prompt, "Text to go on from");
+    app.add_option("--temperature", generate.temperature, "0 takes the likeliest token")
+        ->capture_default_str();
+    app.add_option("--tokens", generate.tokens, "How many to make")->capture_default_str();
+    app.add_option("--seed", generate.seed, "Of the random choice")->capture_default_str();
+    app.add_option("--checkpoint", generate.checkpoint, "Such as step-00000020; else the newest that is whole");
+}
+
+/// Fails on what no option took.
+void refuse_rest(CLI::App const& app, std::string const& command) {
+    auto rest = app.remaining();
+    if (rest.empty()) return;
+    auto name = rest[0].substr(0, rest[0].find('='));
+    if (!name.starts_with("-")) fail<UsageError>("plait {}: '{}' is one argument too many", command, name);
+    std::vector<std::string> known;
+    for (auto const* option : app.get_options())
+        for (auto const& n : option->get_lnames()) known.push_back("--" + n);
+    fail<UsageError>("plait {}: there is no option {}: the nearest is {}", command, name,
+                     nearest_name(name, known));
+}
+
+void refuse_unknown_command(std::string const& first) {
+    std::vector<std::string> const known{"train", "generate", "--version", "--help"};
+    bool const later = first == "prepare" || first == "report" || first == "plan";
+    check<UsageError>(!later, "plait {} is not in this version yet", first);
+    auto find = [&](auto const& name) { return std::find(known.begin(), known.end(), name) != known.end(); };
+    check<UsageError>(find(first) || first == "-h", "plait: there is no command {}: the nearest is {}", first,
+                      nearest_name(first, known));
+}
+
+}  // namespace
+
+CommandLine parse_command_line(std::vector<std::string> const& given) {
+    CommandLine line;
+    auto arguments = given;
+    if (!arguments.empty()) refuse_unknown_command(arguments[0]);
+    bool const training = !arguments.empty() && arguments[0] == "train";
+    if (training) line.train.overrides = take_overrides(arguments);
+
+    CLI::App app("Plait trains language models", "plait");
+    bool version = false;
+    std::vector<std::string> dumps;
+    std::vector<Override> flags;
+    app.add_flag("--version", version, "Print what was built in and found");
+    auto* train = app.add_subcommand("train", "Train a model on text")->allow_extras();
+    auto* generate = app.add_subcommand("generate", "Continue a text with a trained model")->allow_extras();
+    add_train(*train, line.train, dumps, flags);
+    add_generate(*generate, line.generate);
+    try {
+        std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+        app.parse(std::move(arguments));
+    } catch (CLI::CallForHelp const&) {
+        line.help = app.help();
+        return line;
+    } catch (CLI::ParseError const& e) {
+        std::string what = e.what();
+        std::replace(what.begin(), what.end(), '\n', ' ');
+        fail<UsageError>("plait{}: {}", given.empty() ? "" : " " + given[0], what);
+    }
+    if (version) line.command = CommandLine::Command::version;
+    if (train->parsed()) {
+        refuse_rest(*train, "train");
+        line.command = CommandLine::Command::train;
+        for (auto const& d : dumps) line.train.dumps.push_back(dump_of(d));
+        for (auto const& f : flags) {
+            for (auto const& o : line.train.overrides)
+                check<UsageError>(o.key != f.key, "{} and {} set the same value: give one", f.flag, o.flag);
+            line.train.overrides.push_back(f);
+        }
+    } else if (generate->parsed()) {
+        refuse_rest(*generate, "generate");
+        line.command = CommandLine::Command::generate;
+        auto const& g = line.generate;
+        check<UsageError>(std::isfinite(g.temperature) && g.temperature >= 0,
+                          "--temperature {}: must be 0 (the likeliest token) or above", g.temperature);
+        check<UsageError>(g.tokens >= 1, "--tokens {}: must be at least 1", g.tokens);
+    } else if (!version) {
+        line.help = app.help();
+    }
+    return line;
+}
+
+int report_failure(std::exception const& failure, std::FILE* out) {
+    std::string text = fmt::format("plait: {}", failure.what());
+    if (text.starts_with("plait: plait")) text.erase(0, 7);
+    std::size_t end = 0;
+    for (int lines = 0; lines < 3 && end != std::string::npos; ++lines)
+        end = text.find('\n', end + (lines > 0));
+    fmt::print(out, "{}\n", text.substr(0, end));
+    return dynamic_cast<UsageError const*>(&failure) ? 2 : 1;
+}
+
+}  // namespace plait::tools

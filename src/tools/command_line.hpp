@@ -1,0 +1,51 @@
+#pragma once
+
+#include "config.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+namespace plait::tools {
+
+/// Something to print instead of training: `--dump graph.dot`.
+struct Dump {
+    enum class What : std::uint8_t { graph, layout, schedule, memory, program };
+    What what = What::graph;
+    bool graphviz = false;
+};
+
+struct TrainArguments {
+    std::string config;               // TOML file, or empty
+    std::vector<Override> overrides;  // --section.key=value in order, then --steps and its like
+    std::vector<Dump> dumps;
+    bool print_config = false, resume = false, dry_run = false, trace = false, sync = false;
+};
+
+struct GenerateArguments {
+    std::string run;  // folder of a run
+    std::string prompt;
+    std::string checkpoint;  // its folder's name, step-00000020; empty: the newest that is whole
+    double temperature = 0.8;  // 0: always the likeliest token
+    std::int64_t tokens = 200;
+    std::uint64_t seed = 1;
+};
+
+struct CommandLine {
+    enum class Command : std::uint8_t { help, version, train, generate };
+    Command command = Command::help;
+    std::string help;  // the text to print for Command::help
+    TrainArguments train;
+    GenerateArguments generate;
+};
+
+/// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an
+/// unknown command or option.
+CommandLine parse_command_line(std::vector<std::string> const& arguments);
+
+/// Prints at most three lines about a failure to `out` and gives the exit code: 2 for a UsageError, else 1.
+int report_failure(std::exception const& failure, std::FILE* out);
+
+}  // namespace plait::tools

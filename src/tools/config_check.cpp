@@ -1,0 +1,172 @@
+#include "config.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <set>
+
+namespace plait::tools {
+namespace {
+
+using Names = std::vector<std::string>;
+
+class Checker {
+  public:
+    explicit Checker(Config const& config) : config_(config) {
+        for_each_key(config,
+                     [&](std::string const& key, auto const& value) { texts_[key] = value_text(value); });
+    }
+
+    /// Fails with "model.dim = 65 (tiny.toml:3): ..." unless `ok`.
+    template <class... Args>
+    void want(bool ok, std::string const& key, fmt::format_string<Args...> format, Args&&... args) const {
+        if (ok) return;
+        auto const& origin = config_.origins.find(key)->second;
+        fail<UsageError>("{} = {} ({}): {}", key, texts_.at(key), origin,
+                         fmt::format(format, std::forward<Args>(args)...));
+    }
+    void at_least(std::int64_t least, std::string const& key, std::int64_t value) const {
+        want(value >= least, key, "must be at least {}", least);
+    }
+    void one_of(Names const& names, std::string const& key, std::string const& value) const {
+        std::string list;
+        bool found = false;
+        for (auto const& n : names) {
+            list += (list.empty() ? "" : ", ") + n;
+            found |= n == value;
+        }
+        want(found, key, "must be one of {}; the nearest is {}", list, nearest_name(value, names));
+    }
+    void not_yet(bool used, std::string const& key, std::string_view use) const {
+        want(!used, key, "is not in this version yet: use {}", use);
+    }
+
+  private:
+    Config const& config_;
+    std::map<std::string, std::string> texts_;
+};
+
+void check_model(Checker const& c, ModelConfig const& m) {
+    c.one_of({"llama", "gpt2"}, "model.family", m.family);
+    c.at_least(1, "model.dim", m.dim);
+    c.at_least(1, "model.layers", m.layers);
+    c.at_least(1, "model.heads", m.heads);
+    c.at_least(0, "model.kv_heads", m.kv_heads);
+    c.at_least(0, "model.hidden", m.hidden);
+    c.want(m.vocab >= 256, "model.vocab", "byte-level tokens run to 255, so it must be at least 256");
+    auto below = std::max(m.heads, m.dim / m.heads * m.heads);
+    c.want(m.dim % m.heads == 0, "model.dim", "model.heads = {} must divide it: use {} or {}", m.heads, below,
+           below + m.heads);
+    c.want(m.family != "llama" || m.dim / m.heads % 2 == 0, "model.heads",
+           "rotary positions need an even size per head, model.dim / model.heads is {}", m.dim / m.heads);
+    c.want(m.kv_heads == 0 || m.heads % m.kv_heads == 0, "model.kv_heads",
+           "must divide model.heads = {}, or be 0 for as many", m.heads);
+    c.want(m.dropout >= 0 && m.dropout < 1, "model.dropout", "must be at least 0 and below 1");
+    c.want(m.rope_base > 0, "model.rope_base", "must be above 0");
+    c.want(m.norm_eps > 0, "model.norm_eps", "must be above 0");
+}
+
+void check_data(Checker const& c, DataConfig const& d) {
+    c.at_least(1, "data.batch", d.batch);
+    c.at_least(1, "data.seq", d.seq);
+    c.at_least(0, "data.max_bytes", d.max_bytes);
+    for (auto const& e : d.extensions)
+        c.want(e.empty() || (e.size() > 1 && e[0] == '.'), "data.extensions",
+               "\"{}\" must begin with a dot, such as \".txt\"; \"\" takes names without one", e);
+    auto fraction = d.validation.fraction;
+    c.want(!d.validation.path.empty() || (fraction >= 0 && fraction < 1), "data.validation",
+           "must be a part of the text, at least 0 and below 1, or a path");
+}
+
+void check_optimizer(Checker const& c, OptimizerConfig const& o) {
+    c.want(o.rate > 0, "optimizer.rate", "must be above 0");
+    c.want(o.min_rate >= 0 && o.min_rate <= o.rate, "optimizer.min_rate",
+           "must be from 0 to optimizer.rate = {}", o.rate);
+    c.at_least(0, "optimizer.warmup", o.warmup);
+    c.want(o.weight_decay >= 0, "optimizer.weight_decay", "must not be negative");
+    c.want(o.beta1 >= 0 && o.beta1 < 1, "optimizer.beta1", "must be at least 0 and below 1");
+    c.want(o.beta2 >= 0 && o.beta2 < 1, "optimizer.beta2", "must be at least 0 and below 1");
+    c.want(o.eps > 0, "optimizer.eps", "must be above 0");
+    c.want(o.clip >= 0, "optimizer.clip", "must not be negative; 0 turns clipping off");
+}
+
+/// Reads "data=2,tensor=2".
+void check_mesh(Checker const& c, std::string const& mesh) {
+    Names const axes{"replica", "data", "pipeline", "tensor", "context", "expert"};
+    std::set<std::string> seen;
+    for (std::string_view rest = mesh; !rest.empty();) {
+        auto item = std::string(rest.substr(0, rest.find(',')));
+        rest.remove_prefix(std::min(rest.size(), item.size() + 1));
+        auto equal = item.find('=');
+        auto axis = item.substr(0, equal), number = equal == std::string::npos ? "" : item.substr(equal + 1);
+        std::int64_t size = 0;
+        auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), size);
+        c.want(error == std::errc{} && end == number.data() + number.size() && size >= 1, "plan.mesh",
+               "\"{}\" is not an axis with its size: write it like data=2,tensor=2", item);
+        c.want(std::find(axes.begin(), axes.end(), axis) != axes.end(), "plan.mesh",
+               "there is no axis {}: the nearest is {}", axis, nearest_name(axis, axes));
+        c.want(seen.insert(axis).second, "plan.mesh", "the axis {} stands there twice", axis);
+        c.not_yet(size > 1, "plan.mesh", "axes of size 1");
+    }
+}
+
+void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
+    check_mesh(c, p.mesh);
+    c.want(p.zero >= 0 && p.zero <= 3, "plan.zero", "must be 0, 1, 2 or 3");
+    c.not_yet(p.zero > 0, "plan.zero", "0");
+    bool const table = p.schedule.starts_with("csv:") && p.schedule.size() > 4;
+    if (!table)
+        c.one_of({"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "csv:FILE"}, "plan.schedule", p.schedule);
+    c.want(p.schedule != "csv:FILE", "plan.schedule", "FILE stands for the path of a table");
+    c.at_least(1, "plan.virtual_stages", p.virtual_stages);
+    c.at_least(1, "plan.micro_batches", p.micro_batches);
+    c.want(d.batch % p.micro_batches == 0, "plan.micro_batches", "must divide data.batch = {}", d.batch);
+    c.one_of({"f32", "bf16"}, "plan.compute", p.compute);
+    c.one_of({"fast", "layout"}, "plan.bits", p.bits);
+    c.not_yet(p.bits == "layout", "plan.bits", "fast");
+    auto granule = [&](std::string const& name, std::int64_t value) {
+        c.want(value >= 1 && std::has_single_bit(static_cast<std::uint64_t>(value)),
+               "plan.bits_granularity." + name, "must be a power of two");
+    };
+    auto const& g = p.bits_granularity;
+    granule("batch", g.batch);
+    granule("data", g.data);
+    granule("tensor", g.tensor);
+    c.want(g.data <= g.batch, "plan.bits_granularity.data",
+           "must be at most plan.bits_granularity.batch = {}", g.batch);
+    for (auto const& line : p.lines)
+        c.want(line.starts_with("shard ") || line.starts_with("store "), "plan.lines",
+               "\"{}\" must begin with shard or store", line);
+    c.at_least(0, "plan.loss_chunk", p.loss_chunk);
+}
+
+void check_run(Checker const& c, RunConfig const& r) {
+    c.want(!r.out.empty(), "run.out", "must name the folder of the run");
+    c.at_least(0, "run.seed", r.seed);
+    c.at_least(1, "run.steps", r.steps);
+    c.at_least(0, "run.threads", r.threads);
+    c.at_least(0, "run.validate_every", r.validate_every);
+    c.at_least(1, "run.validate_batches", r.validate_batches);
+    auto kind = r.cluster.substr(0, r.cluster.find(':'));
+    if (kind != "threads" && kind != "sim")
+        c.one_of({"self", "threads:N", "mpi", "nccl", "sim:NAME"}, "run.cluster", r.cluster);
+    c.not_yet(r.cluster != "self" && r.cluster != "threads:1", "run.cluster", "self or threads:1");
+    c.one_of({"cpu", "cuda"}, "run.device", r.device);
+    c.not_yet(r.device == "cuda", "run.device", "cpu");
+    c.not_yet(r.tensorboard, "run.tensorboard", "false; metrics.jsonl is always written");
+}
+
+}  // namespace
+
+void check_config(Config const& config) {
+    Checker const c(config);
+    check_model(c, config.model);
+    check_data(c, config.data);
+    check_optimizer(c, config.optimizer);
+    check_plan(c, config.plan, config.data);
+    c.at_least(0, "checkpoint.every", config.checkpoint.every);
+    c.at_least(1, "checkpoint.keep", config.checkpoint.keep);
+    check_run(c, config.run);
+}
+
+}  // namespace plait::tools

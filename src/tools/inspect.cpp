@@ -1,0 +1,132 @@
+#include "inspect.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "plait/graph/micro.hpp"
+#include "plait/parallel/loops.hpp"
+#include "plait/train/progress.hpp"
+
+namespace plait::tools {
+namespace {
+
+std::string row(std::string_view name, std::int64_t bytes, std::string_view note = "") {
+    auto exact = bytes == 0 ? "0" : count_text(static_cast<double>(bytes));
+    auto line = fmt::format("  {:<14}{:>18} B{:>12}", name, exact, bytes_text(static_cast<double>(bytes)));
+    return line + (note.empty() ? "" : fmt::format("   {}", note)) + "\n";
+}
+
+/// "loop 1" for section 1, which runs once a micro-batch; "part 1" for section 0.
+std::string section_name(int section) {
+    return fmt::format("{} {}", section % 2 ? "loop" : "part", section / 2 + 1);
+}
+
+std::string layout_text(Sections const& sections) {
+    std::string text = fmt::format("micro-batches: {}; each value: its section, and its layout over micro\n",
+                                   sections.micro_batches);
+    auto index = index_of(sections.graph);
+    std::vector<std::shared_ptr<Node const>> nodes;
+    ValueMap<bool> partial;
+    for (auto const& n : sections.graph.nodes) {
+        if (n->op.as<MicroSum>()) partial[n->inputs[0]] = true;
+        if (!source_of(*n)) nodes.push_back(n);
+    }
+    auto section = [&](auto const& n) { return sections.section.at(n.get()); };
+    std::stable_sort(nodes.begin(), nodes.end(),
+                     [&](auto const& a, auto const& b) { return section(a) < section(b); });
+    for (auto const& n : nodes) {
+        text += fmt::format("{:<8}%{} = {}", section_name(section(n)), index.at(n.get()), n->op.text());
+        for (int i = 0; i < static_cast<int>(n->outputs.size()); ++i) {
+            Value v{n, i};
+            auto dim = sections.micro_dim.find(v);
+            text += fmt::format("{} {} {}", i ? "," : " :", to_string(v.meta()),
+                                dim != sections.micro_dim.end() ? fmt::format("shard({})", dim->second)
+                                : partial.contains(v)           ? "partial(sum)"
+                                                                : "replicate");
+        }
+        text += fmt::format("  # {} {}\n", n->origin.path, name_of(n->origin.phase));
+    }
+    return text;
+}
+
+std::string schedule_text(Program const& program) {
+    std::string text = fmt::format("one rank, one stage; micro-batches: {}\n", program.micro_batches);
+    for (auto const& p : program.pieces)
+        text += fmt::format("piece {:<8} instructions {} to {}\n", p.name, p.first, p.last - 1);
+    for (auto const& v : program.visits) {
+        auto const& name = program.pieces[static_cast<std::size_t>(v.piece)].name;
+        text += fmt::format("visit {:<8} ", name);
+        text += name.starts_with("loop") ? fmt::format("micro-batch {}\n", v.micro) : "once\n";
+    }
+    return text;
+}
+
+}  // namespace
+
+OutsideMemory measure_outside(std::int64_t text, int workers) {
+    std::int64_t pages = 0, resident = 0;
+    std::ifstream("/proc/self/statm") >> pages >> resident;
+    OutsideMemory outside;
+    outside.text = text;
+    outside.process = std::max<std::int64_t>(resident * ::sysconf(_SC_PAGESIZE) - text, 0);
+    outside.libraries = (std::int64_t{4} << 20) + workers * (std::int64_t{1} << 20);
+    return outside;
+}
+
+std::string memory_text(Programs const& programs, OutsideMemory const& outside) {
+    auto t = programs.train.memory();
+    std::string text = "in the arena, exact:\n";
+    text += row("weights", t.weights);
+    text += row("optimizer", t.optimizer);
+    if (t.other_state) text += row("other state", t.other_state);
+    text += row("gradients", t.gradients, "at the moment when most is alive");
+    text += row("activations", t.activations);
+    text += row("inputs", t.inputs);
+    text += row("workspace", t.workspace);
+    text += row("gaps", t.gaps, "between places of the plan");
+    // Validation overlays the step's scratch and is nearly always smaller.
+    if (auto more = programs.arena_bytes() - t.total(); more > 0) text += row("validation", more, "beyond a step's");
+    text += row("arena", programs.arena_bytes());
+    text += "outside it:\n";
+    text += row("process", outside.process, "measured: code, libraries and graphs, resident now");
+    text += row("libraries", outside.libraries, "estimated: what they take at their first call");
+    text += row("text", outside.text, outside.text ? "measured" : "none was read");
+    text += row("checkpoint", 0, "written straight from the arena");
+    text += row("in all", programs.arena_bytes() + outside.process + outside.libraries + outside.text);
+    return text;
+}
+
+std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside) {
+    auto text = fmt::format("parameters  {}\n", count_text(static_cast<double>(count_parameters(*programs.state))));
+    text += "mesh        replica=1, data=1, pipeline=1, tensor=1: 1 rank\n";
+    text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
+                        config.plan.micro_batches);
+    return text + "memory of the rank\n" + memory_text(programs, outside);
+}
+
+std::string dump_text(Dump const& dump, Config const& config, Programs const& programs) {
+    auto const& step = programs.train;
+    switch (dump.what) {
+        case Dump::What::graph:
+            if (dump.graphviz) return step.dumps().passed.dot();
+            return fmt::format("recorded\n{}\nafter the passes\n{}", step.dumps().recorded.text(),
+                               step.dumps().passed.text());
+        case Dump::What::layout: return layout_text(cut_loops(step.dumps().passed, config.plan.micro_batches));
+        case Dump::What::schedule: return schedule_text(step.program());
+        case Dump::What::memory:
+            return memory_text(programs, measure_outside(0, programs.state->backend().workers()));
+        case Dump::What::program: return step.program().text();
+    }
+    return {};
+}
+
+std::int64_t count_parameters(State const& state) {
+    std::int64_t n = 0;
+    for (auto const& v : state.variables())
+        if (v->kind == VariableKind::parameter) n += v->meta.elements();
+    return n;
+}
+
+}  // namespace plait::tools

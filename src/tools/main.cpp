@@ -1,0 +1,39 @@
+#include <cstdio>
+#include <exception>
+#include <string_view>
+
+#include "commands.hpp"
+#include "plait/version.hpp"
+
+namespace {
+
+void print_version() {
+    fmt::print("plait {} ({} build, {})\n", PLAIT_VERSION, PLAIT_VERSION_BUILD, PLAIT_VERSION_COMPILER);
+    fmt::print("built with: {}\n", PLAIT_VERSION_FOUND);
+    if (!std::string_view(PLAIT_VERSION_MISSING).empty()) fmt::print("without: {}\n", PLAIT_VERSION_MISSING);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    using namespace plait::tools;
+    try {
+        auto line = parse_command_line({argv + 1, argv + argc});
+        switch (line.command) {
+            case CommandLine::Command::help:
+                fmt::print("{}", line.help);
+                return 0;
+            case CommandLine::Command::version:
+                print_version();
+                return 0;
+            case CommandLine::Command::train:
+                return train(line.train);
+            case CommandLine::Command::generate:
+                return generate(line.generate);
+        }
+    } catch (std::exception const& e) {
+        std::fflush(stdout);
+        return report_failure(e, stderr);
+    }
+    return 1;
+}

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <variant>
+
+#include "config.hpp"
+#include "plait/models/gpt2.hpp"
+#include "plait/models/llama.hpp"
+#include "plait/optim/curves.hpp"
+#include "plait/train/compile.hpp"
+
+namespace plait::tools {
+
+/// A model of one of the families, on fake parameters.
+using Model = std::variant<models::Llama, models::Gpt2>;
+
+Model make_model(Config const& config);
+std::shared_ptr<State> state_of(Model& model, std::shared_ptr<Backend> backend);
+
+/// The programs of a training run. They share the state and take turns in the scratch memory.
+struct Programs {
+    std::shared_ptr<State> state;
+    std::shared_ptr<Scratch> scratch;
+    optim::Curve rate;
+    Step train;     // (tokens, targets) -> loss, grad_norm
+    Step validate;  // (tokens, targets) -> loss
+
+    /// Bytes of all that is planned: what a run holds from its first step on.
+    std::int64_t arena_bytes() const { return state->bytes() + scratch->bytes(); }
+};
+
+/// Records and compiles both; takes no memory for tensors. Throws UsageError for a glob of plan.* or
+/// optimizer.decay_globs that names nothing.
+Programs compile_programs(Config const& config, std::shared_ptr<Backend> backend);
+
+/// (tokens i32[1, data.seq], position i32[1]) -> logits[1, vocab] of the token after `position`.
+Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state);
+
+/// Checks plan.lines against the model: verbs, axes, dims, and that each glob names something.
+/// `marks` are the names of marked activations.
+void check_plan_lines(Config const& config, State const& state, std::vector<Mark> const& marks);
+
+}  // namespace plait::tools

@@ -1,0 +1,130 @@
+#include "run_folder.hpp"
+
+#include "plait/io/file.hpp"
+
+namespace plait::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<NamedArray> arrays_of(State const& state, bool parameters) {
+    std::vector<NamedArray> arrays;
+    for (auto const& v : state.variables())
+        if ((v->kind == VariableKind::parameter) == parameters)
+            arrays.push_back({v->path,
+                              v->meta,
+                              {state.memory() + state.offset_of(*v), static_cast<std::size_t>(v->meta.bytes())}});
+    return arrays;
+}
+
+/// What a run must keep: the shapes, and which samples it sees in which order.
+bool is_fixed(std::string const& key) {
+    return key.starts_with("model.") || key == "data.batch" || key == "data.seq" || key == "run.seed";
+}
+
+/// What changes no number.
+bool is_free(std::string const& key) {
+    return key.starts_with("checkpoint.") || (key.starts_with("run.") && key != "run.steps" && key != "run.seed");
+}
+
+bool holds_run(fs::path const& folder) {
+    std::error_code ignored;
+    for (auto const* name : {"config.toml", "metrics.jsonl", "checkpoints"})
+        if (fs::exists(folder / name, ignored)) return true;
+    return false;
+}
+
+}  // namespace
+
+std::vector<NamedArray> parameter_arrays(State const& state) { return arrays_of(state, true); }
+std::vector<NamedArray> optimizer_arrays(State const& state) { return arrays_of(state, false); }
+
+RunFolder::RunFolder(Config const& config, bool resume) : config_(config), path_(config.run.out) {
+    if (!holds_run(path_)) {
+        if (resume) notes_.push_back(fmt::format("nothing is saved in {}: starting at step 0", path_.string()));
+        return;
+    }
+    check<UsageError>(resume,
+                      "run.out = {} ({}): holds a run already: give --resume to go on with it, or another run.out",
+                      value_text(config.run.out), config.origins.at("run.out"));
+    take_checkpoint();
+}
+
+void RunFolder::take_checkpoint() {
+    auto found = find_checkpoint(path_);
+    for (auto const& note : found.notes) notes_.push_back(note);
+    if (!found.checkpoint) {
+        check<UsageError>(found.notes.empty(), "no checkpoint of {} can be read: {}", path_.string(),
+                          found.notes.empty() ? "" : found.notes.front());
+        notes_.push_back(fmt::format("nothing is saved in {}: starting at step 0", path_.string()));
+        return;
+    }
+    checkpoint_ = std::move(found.checkpoint);
+    last_ = checkpoint_->folder.string();
+    auto const& strings = checkpoint_->manifest.strings;
+    auto saved = strings.find("config");
+    check<UsageError>(saved != strings.end(), "{} was not saved by plait train: it holds no configuration", last_);
+    compare(saved->second);
+}
+
+void RunFolder::compare(std::string const& saved_config) {
+    auto before = parse_config(saved_config, last_);
+    std::map<std::string, std::string> texts;
+    for_each_key(before, [&](std::string const& key, auto const& value) { texts[key] = value_text(value); });
+    for_each_key(config_, [&](std::string const& key, auto const& value) {
+        auto const& was = texts.at(key);
+        auto now = value_text(value);
+        if (was == now || is_free(key)) return;
+        check<UsageError>(!is_fixed(key),
+                          "{} = {} ({}): the run in {} began with {}: keep that, or give another run.out", key, now,
+                          config_.origins.at(key), path_.string(), was);
+        notes_.push_back(fmt::format("changed since the checkpoint: {} = {}, was {}", key, now, was));
+    });
+}
+
+std::string RunFolder::text_fingerprint() const {
+    if (!checkpoint_) return {};
+    auto const& strings = checkpoint_->manifest.strings;
+    auto it = strings.find("text");
+    return it == strings.end() ? "" : it->second;
+}
+
+void RunFolder::open() {
+    try {
+        make_folder(path_);
+        write_file_atomically(path_ / "config.toml", config_text(config_));
+        metrics_.emplace(path_ / "metrics.jsonl", checkpoint_ ? step() : -1);
+    } catch (Error const& e) {
+        fail<UsageError>("run.out = {} ({}): {}", value_text(config_.run.out), config_.origins.at("run.out"), e.what());
+    }
+    if (auto n = metrics_->cut_rows(); n > 0 && checkpoint_)
+        notes_.push_back(fmt::format("{} rows after step {} were cut from metrics.jsonl", n, step()));
+}
+
+void RunFolder::restore(State const& state) const {
+    checkpoint_->weights().copy_to(parameter_arrays(state));
+    checkpoint_->optimizer().copy_to(optimizer_arrays(state));
+}
+
+fs::path RunFolder::save(State const& state, std::int64_t step, std::string const& text_fingerprint) {
+    Manifest m;
+    m.step = step;
+    m.seed = static_cast<std::uint64_t>(config_.run.seed);
+    m.data_cursor = step;
+    m.tokens = step * config_.data.batch * config_.data.seq;
+    m.strings = {{"config", config_text(config_)}, {"text", text_fingerprint}, {"layout", "every tensor whole, 1 rank"}};
+    auto folder = save_checkpoint(path_, m, parameter_arrays(state), optimizer_arrays(state),
+                                  static_cast<int>(config_.checkpoint.keep));
+    last_ = folder.string();
+    return folder;
+}
+
+std::string RunFolder::last_checkpoint() const {
+    return last_.empty() ? "there is no checkpoint" : fmt::format("the last checkpoint is {}", last_);
+}
+
+std::string RunFolder::resume_command() const {
+    return fmt::format("plait train --config {} --resume", (path_ / "config.toml").string());
+}
+
+}  // namespace plait::tools

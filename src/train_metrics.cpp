@@ -1,0 +1,1 @@
+#include "plait/train/metrics-inl.hpp"

@@ -1,0 +1,129 @@
+#include "plait/ops/loss.hpp"
+
+#include "catch.hpp"
+#include "kernel_cases.hpp"
+
+using namespace plait;
+using namespace tests;
+
+namespace {
+
+struct Sizes {
+    std::int64_t tokens, dim, vocab, chunk;
+};
+constexpr Sizes cases[] = {
+    {1, 4, 3, 1024}, {10, 16, 33, 4}, {70, 20, 300, 70}, {150, 24, 129, 64}, {300, 8, 1000, 130}};
+
+struct Inputs {
+    Numbers x, w, targets, dnll;
+    Inputs(DType t, Sizes const& s)
+        : x(t, {s.tokens, s.dim}, 1, 3),
+          w(t, {s.vocab, s.dim}, 2),
+          targets(integers({s.tokens}, -1, s.vocab)),
+          dnll(t == f64 ? f64 : f32, {s.tokens}, 3) {
+        for (std::int64_t i = 0; i < s.tokens; i += 5) targets.set(i, -1 - static_cast<double>(i));
+    }
+};
+
+struct Results {
+    std::vector<double> nll, lse, dx, dw;
+};
+Results reference(Sizes const& s, Inputs const& in) {
+    auto n = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+    Results r{std::vector<double>(n(s.tokens)), std::vector<double>(n(s.tokens)),
+              std::vector<double>(n(s.tokens * s.dim)), std::vector<double>(n(s.vocab * s.dim))};
+    std::vector<double> logits(n(s.vocab));
+    for (std::int64_t i = 0; i < s.tokens; ++i) {
+        double total = 0;
+        for (std::int64_t v = 0; v < s.vocab; ++v) {
+            logits[n(v)] = 0;
+            for (std::int64_t d = 0; d < s.dim; ++d)
+                logits[n(v)] += in.x(i * s.dim + d) * in.w(v * s.dim + d);
+            total += std::exp(logits[n(v)]);
+        }
+        auto target = static_cast<std::int64_t>(in.targets(i));
+        r.lse[n(i)] = std::log(total);
+        if (target < 0) continue;
+        r.nll[n(i)] = r.lse[n(i)] - logits[n(target)];
+        for (std::int64_t v = 0; v < s.vocab; ++v) {
+            double d = (std::exp(logits[n(v)]) / total - (v == target)) * in.dnll(i);
+            for (std::int64_t e = 0; e < s.dim; ++e) {
+                r.dx[n(i * s.dim + e)] += d * in.w(v * s.dim + e);
+                r.dw[n(v * s.dim + e)] += d * in.x(i * s.dim + e);
+            }
+        }
+    }
+    return r;
+}
+
+double error(Numbers const& got, std::vector<double> const& want) {
+    double far = 0, big = 1e-3;
+    for (auto w : want) big = std::max(big, std::abs(w));
+    for (std::int64_t i = 0; i < got.size(); ++i) {
+        auto e = std::abs(got(i) - want[static_cast<std::size_t>(i)]);
+        if (!(e <= far)) far = e;
+    }
+    return far / big;
+}
+
+}  // namespace
+
+TEST_CASE("the chunked loss and its gradients agree with their definition") {
+    for (auto [t, tolerance] : {std::pair{f32, 1e-5}, std::pair{bf16, 2e-2}, std::pair{f64, 1e-12}})
+        for (auto const& s : cases) {
+            CAPTURE(name_of(t), s.tokens, s.dim, s.vocab, s.chunk);
+            Inputs in(t, s);
+            auto want = reference(s, in);
+            auto loss = run_kernel(LinearCrossEntropy{s.chunk}, {in.x, in.w, in.targets});
+            CHECK(error(loss[0], want.nll) < std::min(tolerance, 1e-5));
+            CHECK(error(loss[1], want.lse) < std::min(tolerance, 1e-5));
+            for (std::int64_t i = 0; i < s.tokens; ++i) CHECK((in.targets(i) >= 0 || loss[0](i) == 0));
+            auto d =
+                run_kernel(LinearCrossEntropyGradient{s.chunk}, {in.x, in.w, in.targets, loss[1], in.dnll});
+            CHECK(error(d[0], want.dx) < tolerance);
+            CHECK(error(d[1], want.dw) < tolerance);
+            auto step = run_kernel(LinearCrossEntropyStep{s.chunk}, {in.x, in.w, in.targets, in.dnll});
+            CHECK(same_bits(step[0], loss[0]));
+            CHECK(same_bits(step[1], loss[1]));
+            CHECK(same_bits(step[2], d[0]));
+            CHECK(same_bits(step[3], d[1]));
+        }
+}
+
+TEST_CASE("the chunked loss adds to the weight's gradient") {
+    for (auto t : {f32, bf16, f64})
+        for (auto const& s : cases) {
+            Inputs in(t, s);
+            auto apart = run_kernel(LinearCrossEntropyStep{s.chunk}, {in.x, in.w, in.targets, in.dnll});
+            How how;
+            how.accumulate = 0b1000;
+            how.before = apart;
+            auto added = run_kernel(LinearCrossEntropyStep{s.chunk}, {in.x, in.w, in.targets, in.dnll}, how);
+            for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(added[i], apart[i]));
+            std::vector<double> twice;
+            for (std::int64_t i = 0; i < apart[3].size(); ++i) twice.push_back(2 * apart[3](i));
+            CHECK(error(added[3], twice) < (t == f64 ? 1e-12 : 1e-5));
+        }
+}
+
+TEST_CASE("the number of workers does not change the bits of the chunked loss") {
+    for (auto t : {f32, bf16, f64})
+        for (auto const& s : cases) {
+            Inputs in(t, s);
+            How how;
+            how.workers = 1;
+            auto want = run_kernel(LinearCrossEntropyStep{s.chunk}, {in.x, in.w, in.targets, in.dnll}, how);
+            for (int workers : {2, 4}) {
+                how.workers = workers;
+                auto got =
+                    run_kernel(LinearCrossEntropyStep{s.chunk}, {in.x, in.w, in.targets, in.dnll}, how);
+                for (std::size_t i = 0; i < 4; ++i) CHECK(same_bits(got[i], want[i]));
+            }
+        }
+}
+
+TEST_CASE("a target outside the vocabulary is an error") {
+    Inputs in(f32, cases[1]);
+    in.targets.set(3, 33);
+    CHECK_THROWS_WITH(run_kernel(LinearCrossEntropy{4}, {in.x, in.w, in.targets}), ContainsSubstring("33"));
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The house tests pass on a clean little tree and fail on each violation planted in it.
+set -euo pipefail
+house=$(cd "$(dirname "$0")" && pwd)
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+failures=0
+
+mkdir -p "$tree"/include/plait/{core,ops,nn,exec} "$tree"/src/tools
+plant() { printf '%b' "$2" >"$tree/$1"; }
+plant include/plait/core/check.hpp '#pragma once\n'
+plant include/plait/ops/norm.hpp '#pragma once\n#include <plait/core/check.hpp>\n'
+plant include/plait/exec/program.hpp '#pragma once\n'
+plant src/gradients.cpp '#include <plait/ops/norm.hpp>\n'
+plant src/tools/main.cpp '#include <CLI/CLI.hpp>\n#include "plait/nn/layers.hpp"\n'
+
+passes() { bash "$house/$1.sh" "$tree" >/dev/null || { echo "$1 fails on a clean tree"; failures=1; }; }
+# caught SCRIPT PATH CONTENT [EXPECTED MESSAGE]
+caught() {
+    plant "$2" "$3"
+    if output=$(bash "$house/$1.sh" "$tree" "$tree"); then
+        echo "$1 does not see $2"
+        failures=1
+    elif [[ $output != *"$2"* ]]; then
+        echo "$1 fails on $2 for another reason: $output"
+        failures=1
+    fi
+    rm "$tree/$2"
+}
+
+passes includes
+caught includes include/plait/nn/bad.hpp '#include <plait/exec/program.hpp>\n'
+caught includes include/plait/core/bad.hpp '  #  include "plait/ops/norm.hpp"\n'
+caught includes include/plait/ops/bad-inl.hpp '#include "../nn/layers.hpp"\n'
+caught includes include/plait/ops/json.hpp '#include <nlohmann/json.hpp>\n'
+caught includes include/plait/utils.hpp '#pragma once\n'
+caught includes src/ops_bad.cpp '#include <plait/nn/layers.hpp>\n'
+caught includes src/cpu.cpp '#include <plait/version.hpp>\n'
+
+passes files
+caught files notes.txt 'x\n'
+caught files src/long.cpp "$(printf 'int x;\\n%.0s' {1..501})"
+caught files src/path.cpp "// ..$(printf /)shared/x\n"
+caught files src/home.cpp "// $(printf /work)/main\n"
+
+mkdir "$tree/docs"
+plant docs/good.md '[code](../src/gradients.cpp) [there](https://example.com) [here](#x)\n```cpp quotes src/gradients.cpp\n#include\n  <plait/ops/norm.hpp>\n```\n'
+passes docs
+caught docs docs/lost.md 'see [this](nowhere.md)\n'
+caught docs docs/other.md '```cpp quotes src/gradients.cpp\n#include <plait/ops/norm.hpp>\n\nint x;\n```\n'
+caught docs docs/gone.md '```cpp quotes src/gone.cpp\nint x;\n```\n'
+mkdir "$tree/bin" && touch "$tree/bin/plait" && chmod +x "$tree/bin/plait"
+caught docs docs/run.md '```bash runs\nfalse\n```\n'
+
+compile_fail=$house/../compile_fail/check.sh
+compiler=${CXX:-c++}
+reject() { plant "$1" "$2" && ! bash "$compile_fail" "$tree/$1" "$compiler" >/dev/null || { echo "compile_fail passes: $2"; failures=1; }; }
+plant ok.cpp '// expect: no_such_name\nint x = no_such_name;\n'
+bash "$compile_fail" "$tree/ok.cpp" "$compiler" || failures=1
+reject compiles.cpp '// expect: error\nint x = 1;\n'
+reject other.cpp '// expect: no_such_name\nint x = ;\n'
+reject silent.cpp 'int x = no_such_name;\n'
+exit $failures

@@ -1,0 +1,144 @@
+#include "catch.hpp"
+#include "plait/autograd/recompute.hpp"
+#include "plait/graph/pass.hpp"
+#include "plait/passes/fusion.hpp"
+#include "plait/passes/lower.hpp"
+#include "plait/passes/precision.hpp"
+#include "plait/plait.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+using namespace plait;
+
+namespace {
+
+models::Config small() {
+    models::Config c;
+    c.dim = 32, c.layers = 2, c.heads = 4, c.kv_heads = 2, c.hidden = 48, c.vocab = 40, c.seq = 12;
+    return c;
+}
+
+/// Loss and all gradients of a model on a constant batch.
+template <class Model>
+std::vector<Output> recorded(Model& model) {
+    std::vector<std::int32_t> ids, next;
+    for (int i = 0; i < 36; ++i) ids.push_back(i * 7 % 40), next.push_back(i % 5 ? i * 11 % 40 : -1);
+    Tensor tokens{Array(Shape{3, 12}, ids)}, targets{Array(Shape{3, 12}, next)};
+    auto [loss, g] = value_and_gradients(model, [&] { return models::loss(model, tokens, targets); });
+    auto norm = clip_norm(g, 0.5);
+    std::vector<Output> outputs{{"loss", loss.value()}, {"norm", norm.value()}};
+    for (auto const& [p, d] : g.entries) outputs.push_back({p->path, d.value()});
+    return outputs;
+}
+
+std::vector<Array> values(Graph const& g) {
+    Tensors t;
+    for (auto const& o : g.outputs) t.emplace_back(o.value);
+    return evaluate(t);
+}
+
+double largest_distance(Graph const& a, Graph const& b) {
+    auto x = values(a), y = values(b);
+    double worst = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        double difference = 0, norm = 0;
+        for (std::int64_t k = 0; k < x[i].meta().elements(); ++k) {
+            difference += std::pow(x[i].at(k) - y[i].at(k), 2);
+            norm += std::pow(x[i].at(k), 2);
+        }
+        worst = std::max(worst, std::sqrt(difference) / std::max(std::sqrt(norm), 1e-4));
+    }
+    return worst;
+}
+
+int count(Graph const& g, std::string_view op) {
+    return static_cast<int>(
+        std::count_if(g.nodes.begin(), g.nodes.end(), [&](auto const& n) { return n->op.name() == op; }));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("passes keep what is computed", "", models::Llama, models::Gpt2) {
+    TestType model(small());
+    Graph plain = Graph::of(recorded(model));
+    CHECK(largest_distance(plain, merge_common(plain)) == 0);
+    CHECK(largest_distance(plain, fuse(merge_common(plain))) < 2e-6);
+    CHECK(largest_distance(plain, recompute(plain, {"blocks.*"})) == 0);
+    CHECK(largest_distance(plain, fuse(recompute(plain, {"blocks.*.mlp", "blocks.0"}))) < 2e-6);
+    CHECK(largest_distance(plain, lower_precision(plain, bf16)) < 0.05);
+    CHECK(largest_distance(plain, lower_precision(plain, bf16)) > 1e-5);
+    // Everything by its meaning in the simplest ops.
+    auto simplest = expand_definitions(plain, [](std::string_view op) {
+        return op == "matmul" || op == "binary" || op == "unary" || op == "affine" || op == "cast" || op == "full" ||
+               op == "iota" || op == "reduce" || op == "expand" || op == "reshape" || op == "transpose" ||
+               op == "select" || op == "slice" || op == "pad" || op == "concat" || op == "rope_table";
+    });
+    CHECK(largest_distance(plain, simplest) < 1e-4);
+}
+
+TEST_CASE("a changed graph is noticed") {
+    models::Llama model(small());
+    Graph plain = Graph::of(recorded(model));
+    int adds = 0;
+    auto broken = rewrite(plain, [&](Node const& n, Rewriter& r) -> std::vector<Value> {
+        auto const* b = n.op.as<Binary>();
+        if (!b || b->fn != BinaryFn::add || n.outputs[0].shape.rank() != 3 || ++adds != 3) return {};
+        return {r.mapped(n.inputs[0])};
+    });
+    CHECK(largest_distance(plain, broken) > 1e-3);
+}
+
+TEST_CASE("fusion leaves no residual add, bias or clipping apart") {
+    models::Llama llama(small());
+    auto g = fuse(merge_common(Graph::of(recorded(llama))));
+    CHECK(count(g, "linear_cross_entropy_step") == 1);
+    CHECK(count(g, "linear_cross_entropy") == 0);
+    for (auto const& n : g.nodes) {
+        auto const* b = n->op.as<Binary>();
+        if (b && b->fn == BinaryFn::add) CHECK(n->outputs[0].shape.rank() < 3);
+    }
+    models::Gpt2 gpt2(small());
+    g = fuse(merge_common(Graph::of(recorded(gpt2))));
+    CHECK(count(g, "linear") == 12);
+    for (auto const& n : g.nodes)
+        if (auto const* u = n->op.as<Unary>()) CHECK(u->fn != UnaryFn::gelu);
+}
+
+TEST_CASE("backward reads what recompute makes again") {
+    models::Llama model(small());
+    auto plain = Graph::of(recorded(model));
+    auto g = recompute(plain, {"blocks.*"});
+    int again = 0;
+    for (auto const& n : g.nodes) {
+        again += n->origin.recomputed;
+        if (n->origin.phase != Phase::backward || n->origin.path.find("blocks.") != 0) continue;
+        for (auto const& v : n->inputs) {
+            bool kept = !source_of(*v.node) && v.node->origin.phase == Phase::forward &&
+                        v.node->origin.path.find("blocks.") == 0;
+            // Only what leaves a block may come from forward.
+            if (kept) CHECK(v.node->op.name() == "binary");
+        }
+    }
+    CHECK(again > 20);
+    CHECK_THROWS_WITH(recompute(plain, {"block.*"}), ContainsSubstring("'block.*' names no module"));
+}
+
+TEST_CASE("equal nodes merge") {
+    Tensor x = full({3}, 2);
+    auto g = merge_common(Graph::of({{"y", (exp(x) + exp(x)).value()}}));
+    CHECK(count(g, "unary") == 1);
+}
+
+TEST_CASE("bf16 compute keeps sums over the batch, statistics and losses in f32") {
+    models::Llama model(small());
+    auto g = lower_precision(Graph::of(recorded(model)), bf16);
+    for (auto const& o : g.outputs) CHECK(o.value.meta().dtype == f32);
+    for (auto const& n : g.nodes) {
+        if (auto const* p = n->op.as<Product>()) {
+            CHECK(n->inputs[0].meta().dtype == bf16);
+            CHECK(n->outputs[0].dtype == (p->form == ProductForm::tn ? f32 : bf16));
+        }
+        if (n->op.as<RmsNorm>()) CHECK(n->outputs[1].dtype == f32);
+    }
+}

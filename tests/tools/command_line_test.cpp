@@ -1,0 +1,109 @@
+#if defined(PLAIT_HAS_TOML) && defined(PLAIT_HAS_CLI11)
+
+#include "../../src/tools/command_line.hpp"
+
+#include "catch.hpp"
+#include "scratch.hpp"
+
+using namespace plait;
+using namespace plait::tools;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+std::string error_of(Words const& words) {
+    auto message = message_of<UsageError>([&] { parse_command_line(words); });
+    CHECK_FALSE(contains(message, "\n"));
+    return message;
+}
+
+}  // namespace
+
+TEST_CASE("plait train takes its flags and any key of the configuration") {
+    auto line =
+        parse_command_line({"train", "--config", "a.toml", "--model.dim=64", "--steps", "20", "--dump",
+                            "graph", "--run.out", "runs/a", "--dump=graph.dot", "--dump", "memory", "--hash",
+                            "--resume", "--mesh", "data=2,tensor=2", "--bits=layout", "--cluster=threads:4"});
+    REQUIRE(line.command == CommandLine::Command::train);
+    auto const& t = line.train;
+    CHECK(t.config == "a.toml");
+    CHECK(t.resume);
+    CHECK_FALSE(t.dry_run);
+    CHECK_FALSE(t.print_config);
+    std::vector<std::string> seen;
+    for (auto const& o : t.overrides) seen.push_back(o.flag + " " + o.key + " " + o.text);
+    CHECK(seen == Words{"--model.dim model.dim 64", "--run.out run.out runs/a", "--steps run.steps 20",
+                        "--cluster run.cluster threads:4", "--mesh plan.mesh data=2,tensor=2",
+                        "--bits plan.bits layout", "--hash run.hash true"});
+    REQUIRE(t.dumps.size() == 3);
+    CHECK(t.dumps[0].what == Dump::What::graph);
+    CHECK_FALSE(t.dumps[0].graphviz);
+    CHECK(t.dumps[1].graphviz);
+    CHECK(t.dumps[2].what == Dump::What::memory);
+    CHECK(load_config("", {t.overrides[0], t.overrides[2]}).run.steps == 20);
+    auto flags = parse_command_line({"train", "--dry-run", "--trace", "--sync", "--print-config"}).train;
+    CHECK((flags.dry_run && flags.trace && flags.sync && flags.print_config && !flags.resume));
+}
+
+TEST_CASE("plait generate, --version and help") {
+    auto g = parse_command_line(
+        {"generate", "runs/a", "--prompt", "Once", "--temperature=0.5", "--tokens", "9", "--seed", "3"});
+    REQUIRE(g.command == CommandLine::Command::generate);
+    CHECK(g.generate.run == "runs/a");
+    CHECK(g.generate.prompt == "Once");
+    CHECK(g.generate.temperature == 0.5);
+    CHECK(g.generate.tokens == 9);
+    CHECK(g.generate.seed == 3);
+    CHECK(parse_command_line({"generate", "runs/a", "--prompt=--a.b=c"}).generate.prompt == "--a.b=c");
+    CHECK(parse_command_line({"--version"}).command == CommandLine::Command::version);
+    for (auto const& words : {Words{}, Words{"--help"}, Words{"-h"}}) {
+        auto h = parse_command_line(words);
+        CHECK(h.command == CommandLine::Command::help);
+        CHECK(contains(h.help, "generate"));
+    }
+    auto h = parse_command_line({"train", "--help"});
+    CHECK(h.command == CommandLine::Command::help);
+    CHECK(contains(h.help, "--print-config"));
+    CHECK_FALSE(contains(h.help, "--temperature"));
+}
+
+TEST_CASE("wrong arguments are refused with the nearest right one") {
+    CHECK(error_of({"trian"}) == "plait: there is no command trian: the nearest is train");
+    CHECK(error_of({"report"}) == "plait report is not in this version yet");
+    CHECK(error_of({"train", "--stpes=3"}) ==
+          "plait train: there is no option --stpes: the nearest is --steps");
+    CHECK(error_of({"train", "extra"}) == "plait train: 'extra' is one argument too many");
+    CHECK(error_of({"train", "--model.dim"}) == "--model.dim has no value: write --model.dim=VALUE");
+    CHECK(error_of({"train", "--model.dim", "--hash"}) ==
+          "--model.dim has no value: write --model.dim=VALUE");
+    CHECK(error_of({"train", "--steps=3", "--run.steps=4"}) ==
+          "--steps and --run.steps set the same value: give one");
+    CHECK(contains(error_of({"train", "--dump", "grpah"}), "the nearest is graph"));
+    CHECK(contains(error_of({"train", "--dump", "memory.dot"}), "only graph.dot"));
+    CHECK(contains(error_of({"train", "--steps"}), "--steps"));
+    CHECK(contains(error_of({"generate"}), "RUN"));
+    CHECK(contains(error_of({"generate", "a", "--tokens", "x"}), "--tokens"));
+    CHECK(contains(error_of({"generate", "a", "--tokens", "0"}), "at least 1"));
+    CHECK(contains(error_of({"generate", "a", "--temperature=-1"}), "--temperature"));
+    CHECK(contains(error_of({"generate", "a", "b"}), "too many"));
+    CHECK(contains(error_of({"generate", "a", "--model.dim=3"}), "no option --model.dim"));
+}
+
+TEST_CASE("a failure takes at most three lines, and usage errors exit with 2") {
+    auto report = [](std::exception const& e) {
+        std::FILE* out = std::tmpfile();
+        int code = report_failure(e, out);
+        std::string text(static_cast<std::size_t>(std::ftell(out)), '\0');
+        std::rewind(out);
+        CHECK(std::fread(text.data(), 1, text.size(), out) == text.size());
+        std::fclose(out);
+        return std::to_string(code) + " " + text;
+    };
+    CHECK(report(UsageError("a")) == "2 plait: a\n");
+    CHECK(report(ShapeError("a\nb\nc\nd\ne")) == "2 plait: a\nb\nc\n");
+    CHECK(report(Error("plait train: x")) == "1 plait train: x\n");
+    CHECK(report(std::bad_alloc()) == "1 plait: std::bad_alloc\n");
+}
+
+#endif

@@ -1,0 +1,7 @@
+// The command's own sources are no part of the library, so its tests compile them here.
+#if defined(PLAIT_HAS_TOML) && defined(PLAIT_HAS_CLI11)
+#include "../../src/tools/command_line.cpp"
+#include "../../src/tools/config.cpp"
+#include "../../src/tools/config_check.cpp"
+#include "../../src/tools/config_text.cpp"
+#endif
