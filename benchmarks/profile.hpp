@@ -33,7 +33,8 @@ class ProfilingBackend final : public Backend {
         Metas in;
         for (auto const& b : call.in) in.push_back(b.meta);
         std::string shapes;
-        for (auto const& m : in) shapes += " " + to_string(m);
+        for (auto const& m : in)
+            if (shapes.size() < 100) shapes += " " + to_string(m);
         auto& line = lines_[{call.op->text(), shapes}];
         auto cost = call.op->cost(in);
         ++line.calls, line.seconds += took.count(), line.flops += cost.flops;

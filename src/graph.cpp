@@ -2,4 +2,3 @@
 #include "plait/graph/pass-inl.hpp"
 #include "plait/graph/rule-inl.hpp"
 #include "plait/graph/trace-inl.hpp"
-#include "plait/tensor-inl.hpp"

@@ -19,19 +19,22 @@ Config config_of(std::string const& run) {
 
 Checkpoint checkpoint_of(GenerateArguments const& a) {
     try {
-        if (!a.checkpoint.empty()) return open_checkpoint(std::filesystem::path(a.run) / "checkpoints" / a.checkpoint);
+        if (!a.checkpoint.empty())
+            return open_checkpoint(std::filesystem::path(a.run) / "checkpoints" / a.checkpoint);
         auto found = find_checkpoint(a.run);
         if (found.checkpoint)
             for (auto const& note : found.notes) fmt::print(stderr, "plait generate: {}\n", note);
         check(found.checkpoint.has_value(), "{} has no checkpoint{}{}", a.run,
-              found.notes.empty() ? " yet" : " that can be read: ", found.notes.empty() ? "" : found.notes.front());
+              found.notes.empty() ? " yet" : " that can be read: ",
+              found.notes.empty() ? "" : found.notes.front());
         return *found.checkpoint;
     } catch (Error const& e) {
         throw UsageError(e.what());
     }
 }
 
-/// A byte drawn from softmax(logits / temperature) by `uniform` in [0, 1); the likeliest one at temperature 0.
+/// A byte drawn from softmax(logits / temperature) by `uniform` in [0, 1); the likeliest one at temperature
+/// 0.
 std::uint8_t pick(std::span<float const> logits, double temperature, double uniform) {
     for (float x : logits) check(std::isfinite(x), "the model gives logits that are not finite");
     auto likeliest = std::max_element(logits.begin(), logits.end());
@@ -69,7 +72,8 @@ int generate(GenerateArguments const& a) {
     for (std::int64_t i = 0; i < a.tokens; ++i) {
         auto length = std::min(std::ssize(text), static_cast<std::ptrdiff_t>(seq));
         auto tail = std::string_view(text).substr(text.size() - static_cast<std::size_t>(length));
-        std::transform(tail.begin(), tail.end(), window.begin(), [](char c) { return static_cast<unsigned char>(c); });
+        std::transform(tail.begin(), tail.end(), window.begin(),
+                       [](char c) { return static_cast<unsigned char>(c); });
         batch.at("position").values<std::int32_t>()[0] = static_cast<std::int32_t>(length - 1);
         auto logits = step(batch).front().second;
         auto byte = pick(logits.values<float>().first(256), a.temperature,

@@ -87,7 +87,8 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     text += row("workspace", t.workspace);
     text += row("gaps", t.gaps, "between places of the plan");
     // Validation overlays the step's scratch and is nearly always smaller.
-    if (auto more = programs.arena_bytes() - t.total(); more > 0) text += row("validation", more, "beyond a step's");
+    if (auto more = programs.arena_bytes() - t.total(); more > 0)
+        text += row("validation", more, "beyond a step's");
     text += row("arena", programs.arena_bytes());
     text += "outside it:\n";
     text += row("process", outside.process, "measured: code, libraries and graphs, resident now");
@@ -99,7 +100,8 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
 }
 
 std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside) {
-    auto text = fmt::format("parameters  {}\n", count_text(static_cast<double>(count_parameters(*programs.state))));
+    auto text =
+        fmt::format("parameters  {}\n", count_text(static_cast<double>(count_parameters(*programs.state))));
     text += "mesh        replica=1, data=1, pipeline=1, tensor=1: 1 rank\n";
     text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
                         config.plan.micro_batches);
@@ -113,11 +115,14 @@ std::string dump_text(Dump const& dump, Config const& config, Programs const& pr
             if (dump.graphviz) return step.dumps().passed.dot();
             return fmt::format("recorded\n{}\nafter the passes\n{}", step.dumps().recorded.text(),
                                step.dumps().passed.text());
-        case Dump::What::layout: return layout_text(cut_loops(step.dumps().passed, config.plan.micro_batches));
-        case Dump::What::schedule: return schedule_text(step.program());
+        case Dump::What::layout:
+            return layout_text(cut_loops(step.dumps().passed, config.plan.micro_batches));
+        case Dump::What::schedule:
+            return schedule_text(step.program());
         case Dump::What::memory:
             return memory_text(programs, measure_outside(0, programs.state->backend().workers()));
-        case Dump::What::program: return step.program().text();
+        case Dump::What::program:
+            return step.program().text();
     }
     return {};
 }

@@ -11,9 +11,10 @@ std::vector<NamedArray> arrays_of(State const& state, bool parameters) {
     std::vector<NamedArray> arrays;
     for (auto const& v : state.variables())
         if ((v->kind == VariableKind::parameter) == parameters)
-            arrays.push_back({v->path,
-                              v->meta,
-                              {state.memory() + state.offset_of(*v), static_cast<std::size_t>(v->meta.bytes())}});
+            arrays.push_back(
+                {v->path,
+                 v->meta,
+                 {state.memory() + state.offset_of(*v), static_cast<std::size_t>(v->meta.bytes())}});
     return arrays;
 }
 
@@ -24,7 +25,8 @@ bool is_fixed(std::string const& key) {
 
 /// What changes no number.
 bool is_free(std::string const& key) {
-    return key.starts_with("checkpoint.") || (key.starts_with("run.") && key != "run.steps" && key != "run.seed");
+    return key.starts_with("checkpoint.") ||
+           (key.starts_with("run.") && key != "run.steps" && key != "run.seed");
 }
 
 bool holds_run(fs::path const& folder) {
@@ -41,12 +43,13 @@ std::vector<NamedArray> optimizer_arrays(State const& state) { return arrays_of(
 
 RunFolder::RunFolder(Config const& config, bool resume) : config_(config), path_(config.run.out) {
     if (!holds_run(path_)) {
-        if (resume) notes_.push_back(fmt::format("nothing is saved in {}: starting at step 0", path_.string()));
+        if (resume)
+            notes_.push_back(fmt::format("nothing is saved in {}: starting at step 0", path_.string()));
         return;
     }
-    check<UsageError>(resume,
-                      "run.out = {} ({}): holds a run already: give --resume to go on with it, or another run.out",
-                      value_text(config.run.out), config.origins.at("run.out"));
+    check<UsageError>(
+        resume, "run.out = {} ({}): holds a run already: give --resume to go on with it, or another run.out",
+        value_text(config.run.out), config.origins.at("run.out"));
     take_checkpoint();
 }
 
@@ -63,7 +66,8 @@ void RunFolder::take_checkpoint() {
     last_ = checkpoint_->folder.string();
     auto const& strings = checkpoint_->manifest.strings;
     auto saved = strings.find("config");
-    check<UsageError>(saved != strings.end(), "{} was not saved by plait train: it holds no configuration", last_);
+    check<UsageError>(saved != strings.end(), "{} was not saved by plait train: it holds no configuration",
+                      last_);
     compare(saved->second);
 }
 
@@ -76,8 +80,8 @@ void RunFolder::compare(std::string const& saved_config) {
         auto now = value_text(value);
         if (was == now || is_free(key)) return;
         check<UsageError>(!is_fixed(key),
-                          "{} = {} ({}): the run in {} began with {}: keep that, or give another run.out", key, now,
-                          config_.origins.at(key), path_.string(), was);
+                          "{} = {} ({}): the run in {} began with {}: keep that, or give another run.out",
+                          key, now, config_.origins.at(key), path_.string(), was);
         notes_.push_back(fmt::format("changed since the checkpoint: {} = {}, was {}", key, now, was));
     });
 }
@@ -95,7 +99,8 @@ void RunFolder::open() {
         write_file_atomically(path_ / "config.toml", config_text(config_));
         metrics_.emplace(path_ / "metrics.jsonl", checkpoint_ ? step() : -1);
     } catch (Error const& e) {
-        fail<UsageError>("run.out = {} ({}): {}", value_text(config_.run.out), config_.origins.at("run.out"), e.what());
+        fail<UsageError>("run.out = {} ({}): {}", value_text(config_.run.out), config_.origins.at("run.out"),
+                         e.what());
     }
     if (auto n = metrics_->cut_rows(); n > 0 && checkpoint_)
         notes_.push_back(fmt::format("{} rows after step {} were cut from metrics.jsonl", n, step()));
@@ -112,7 +117,9 @@ fs::path RunFolder::save(State const& state, std::int64_t step, std::string cons
     m.seed = static_cast<std::uint64_t>(config_.run.seed);
     m.data_cursor = step;
     m.tokens = step * config_.data.batch * config_.data.seq;
-    m.strings = {{"config", config_text(config_)}, {"text", text_fingerprint}, {"layout", "every tensor whole, 1 rank"}};
+    m.strings = {{"config", config_text(config_)},
+                 {"text", text_fingerprint},
+                 {"layout", "every tensor whole, 1 rank"}};
     auto folder = save_checkpoint(path_, m, parameter_arrays(state), optimizer_arrays(state),
                                   static_cast<int>(config_.checkpoint.keep));
     last_ = folder.string();

@@ -13,15 +13,17 @@
 
 namespace plait::tools {
 
-/// Views of a state's variables where they lie. The CPU's device memory is host memory, so a checkpoint needs no copy.
+/// Views of a state's variables where they lie. The CPU's device memory is host memory, so a checkpoint needs
+/// no copy.
 std::vector<NamedArray> parameter_arrays(State const& state);
 std::vector<NamedArray> optimizer_arrays(State const& state);
 
 /// The folder of a training run: config.toml, metrics.jsonl and checkpoints/.
 class RunFolder {
   public:
-    /// Looks at run.out and changes nothing. Throws UsageError for a folder that holds a run unless `resume`, for one
-    /// whose checkpoints are all damaged, and for a checkpoint of another model, batch or seed, naming the key.
+    /// Looks at run.out and changes nothing. Throws UsageError for a folder that holds a run unless `resume`,
+    /// for one whose checkpoints are all damaged, and for a checkpoint of another model, batch or seed,
+    /// naming the key.
     RunFolder(Config const& config, bool resume);
 
     /// Steps done by the checkpoint to go on from; 0 without one.
@@ -32,8 +34,8 @@ class RunFolder {
     /// What the checkpoint's manifest says of the text; empty without one.
     std::string text_fingerprint() const;
 
-    /// Makes the folder, writes config.toml and cuts metrics after the checkpoint's step. Throws UsageError when the
-    /// folder cannot be written.
+    /// Makes the folder, writes config.toml and cuts metrics after the checkpoint's step. Throws UsageError
+    /// when the folder cannot be written.
     void open();
     /// Fills the state, which has memory, from the checkpoint.
     void restore(State const& state) const;

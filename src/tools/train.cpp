@@ -20,7 +20,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 template <class... Args>
 void say(fmt::format_string<Args...> format, Args&&... args) {
@@ -47,8 +49,8 @@ class Trainer {
         Meta meta{i32, {config.data.batch, config.data.seq}};
         for (auto const* name : {"tokens", "targets"}) batch_[name] = Array(meta);
         if (corpus.validation.empty()) return;
-        validation_.emplace(corpus.validation_bytes(), corpus.validation, config.data.batch, config.data.seq, seed(),
-                            Order::fixed, "validation");
+        validation_.emplace(corpus.validation_bytes(), corpus.validation, config.data.batch, config.data.seq,
+                            seed(), Order::fixed, "validation");
         bigram_bits_ = conditional_entropy(gather(corpus.validation_bytes(), corpus.validation), 2);
     }
 
@@ -60,7 +62,8 @@ class Trainer {
         prepare();
         Progress progress(stdout, config_.run.steps);
         auto start = Clock::now();
-        if (validation_ && !folder_.has_checkpoint()) folder_.write_row(validated({{"step", std::int64_t{0}}}, progress));
+        if (validation_ && !folder_.has_checkpoint())
+            folder_.write_row(validated({{"step", std::int64_t{0}}}, progress));
         while (done_ < config_.run.steps && !signals.requested()) {
             step(progress);
             auto every = config_.checkpoint.every;
@@ -68,14 +71,17 @@ class Trainer {
         }
         auto saved = save();
         if (done_ < config_.run.steps) {
-            progress.note(fmt::format("stopped by {} after step {}/{}; saved {}; go on with: {}", signals.name(), done_,
-                                      config_.run.steps, saved, folder_.resume_command()));
+            progress.note(fmt::format("stopped by {} after step {}/{}; saved {}; go on with: {}",
+                                      signals.name(), done_, config_.run.steps, saved,
+                                      folder_.resume_command()));
             return;
         }
-        progress.note(fmt::format("done: {} steps, this time {}", done_, duration_text(seconds_since(start))));
+        progress.note(
+            fmt::format("done: {} steps, this time {}", done_, duration_text(seconds_since(start))));
         if (bits_)
-            progress.note(fmt::format("validation {:.3f} bits per byte, byte-bigram entropy of the same text {:.3f}",
-                                      *bits_, bigram_bits_));
+            progress.note(
+                fmt::format("validation {:.3f} bits per byte, byte-bigram entropy of the same text {:.3f}",
+                            *bits_, bigram_bits_));
         progress.note(fmt::format("saved {}; try: plait generate {} --prompt ...", saved, config_.run.out));
     }
 
@@ -104,8 +110,8 @@ class Trainer {
             loss += programs_.validate(batch_).front().second.item() / static_cast<double>(batches);
         }
         bits_ = loss / std::numbers::ln2;
-        progress.note(fmt::format("step {}/{}  validation loss {:.3f}, {:.3f} bits per byte", done_, config_.run.steps,
-                                  loss, *bits_));
+        progress.note(fmt::format("step {}/{}  validation loss {:.3f}, {:.3f} bits per byte", done_,
+                                  config_.run.steps, loss, *bits_));
         row.insert(row.end(), {{"validation_loss", loss}, {"validation_bits_per_byte", *bits_}});
         return row;
     }
@@ -125,7 +131,12 @@ class Trainer {
         auto every = config_.run.validate_every;
         bool const look = number == config_.run.steps || (every > 0 && number % every == 0);
         if (good) {
-            progress.step({number, loss, norm, static_cast<double>(tokens) / seconds, seconds, {},
+            progress.step({number,
+                           loss,
+                           norm,
+                           static_cast<double>(tokens) / seconds,
+                           seconds,
+                           {},
                            programs_.arena_bytes()});
             if (look && validation_) row = validated(std::move(row), progress);
         }
@@ -163,10 +174,11 @@ class Trainer {
 void check_memory(Programs const& programs) {
     auto has = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
     auto wants = programs.arena_bytes();
-    check<UsageError>(wants <= has,
-                      "the run needs {} of memory, this machine has {}: use a smaller model or data.batch, more "
-                      "plan.micro_batches, or plan.recompute; --dry-run shows what takes it",
-                      bytes_text(static_cast<double>(wants)), bytes_text(static_cast<double>(has)));
+    check<UsageError>(
+        wants <= has,
+        "the run needs {} of memory, this machine has {}: use a smaller model or data.batch, more "
+        "plan.micro_batches, or plan.recompute; --dry-run shows what takes it",
+        bytes_text(static_cast<double>(wants)), bytes_text(static_cast<double>(has)));
 }
 
 void describe(Config const& config, Programs const& programs, Backend const& backend) {
@@ -176,7 +188,8 @@ void describe(Config const& config, Programs const& programs, Backend const& bac
     say("batch   {} x {} tokens, micro-batches: {}, compute {}", config.data.batch, config.data.seq,
         config.plan.micro_batches, config.plan.compute);
     say("device  {}, {} {}, {} kernels; {} of memory planned", backend.name(), backend.workers(),
-        backend.workers() == 1 ? "thread" : "threads", cpu::name_of(cpu::best_isa()), bytes_text(static_cast<double>(programs.arena_bytes())));
+        backend.workers() == 1 ? "thread" : "threads", cpu::name_of(cpu::best_isa()),
+        bytes_text(static_cast<double>(programs.arena_bytes())));
 }
 
 int train_run(Config const& config, bool resume) {
@@ -198,7 +211,8 @@ int train_run(Config const& config, bool resume) {
     folder.open();
     for (auto const& note : folder.notes()) say("note    {}", note);
     if (!had.empty() && had != trainer.text_fingerprint())
-        say("note    the text has changed since the checkpoint: it had {}, now {}", had, trainer.text_fingerprint());
+        say("note    the text has changed since the checkpoint: it had {}, now {}", had,
+            trainer.text_fingerprint());
     describe(config, programs, *backend);
     say("run     {}: steps {} to {}", config.run.out, folder.step() + 1, config.run.steps);
     try {

@@ -4,7 +4,6 @@
 #include "scratch.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -43,7 +42,8 @@ class Process {
         id_ = ::fork();
         REQUIRE(id_ >= 0);
         if (id_ == 0) {
-            int o = ::open(out.c_str(), O_WRONLY | O_CREAT, 0666), e = ::open(err.c_str(), O_WRONLY | O_CREAT, 0666);
+            int o = ::open(out.c_str(), O_WRONLY | O_CREAT, 0666),
+                e = ::open(err.c_str(), O_WRONLY | O_CREAT, 0666);
             if (::chdir(directory.c_str()) != 0 || ::dup2(o, 1) < 0 || ::dup2(e, 2) < 0) ::_exit(99);
             ::execv(PLAIT_COMMAND, argv.data());
             ::_exit(98);
@@ -58,7 +58,6 @@ class Process {
     Process& operator=(Process const&) = delete;
 
     void signal(int number) { ::kill(id_, number); }
-    std::string out_so_far() const { return get_text(folder_ / "out"); }
 
     Finished wait() {
         Finished f;
@@ -143,8 +142,15 @@ inline void await_step(std::filesystem::path const& run, int step) {
 
 /// Arguments of a run of a second: two thin layers on the text that the examples train on.
 inline Arguments small_run(std::filesystem::path const& out, Arguments const& more = {}) {
-    return Arguments{"train", "--hash", "--data.path=examples/text", "--data.batch=4", "--data.seq=32",
-                     "--model.dim=32", "--model.layers=2", "--model.heads=2", "--run.steps=10",
+    return Arguments{"train",
+                     "--hash",
+                     "--data.path=examples/text",
+                     "--data.batch=4",
+                     "--data.seq=32",
+                     "--model.dim=32",
+                     "--model.layers=2",
+                     "--model.heads=2",
+                     "--run.steps=10",
                      "--run.out=" + out.string()} +
            more;
 }

@@ -4,8 +4,9 @@
 
 namespace {
 
-Arguments generate(std::filesystem::path const& run, Arguments const& more = {}) {
-    return Arguments{"generate", run.string(), "--prompt", "The model ", "--tokens", "40"} + more;
+Arguments generate(std::filesystem::path const& run, Arguments const& more = {}, int tokens = 40) {
+    return Arguments{"generate", run.string(), "--prompt", "The model ", "--tokens", std::to_string(tokens)} +
+           more;
 }
 
 }  // namespace
@@ -24,7 +25,7 @@ TEST_CASE("generation goes on from the prompt, the same for one seed and another
     CHECK(good(generate(folder / "a", {"--temperature", "0", "--seed", "2"})).out == greedy);
     CHECK(good({"generate", (folder / "a").string(), "--tokens", "5"}).out.size() == 6);
     // Longer than the window of 32.
-    CHECK(good(generate(folder / "a", {"--tokens", "100"})).out.substr(0, 50) == text.substr(0, 50));
+    CHECK(good(generate(folder / "a", {}, 100)).out.substr(0, 50) == text.substr(0, 50));
 
     auto before = good(generate(folder / "a", {"--checkpoint", "step-00000020"})).out;
     CHECK(before != text);
@@ -36,7 +37,8 @@ TEST_CASE("generation goes on from the prompt, the same for one seed and another
     CHECK(f.code == 0);
     CHECK(f.out == before);
     CHECK_THAT(f.err, ContainsSubstring("skipped step-00000030"));
-    std::filesystem::resize_file(newest.parent_path().parent_path() / "step-00000020" / "weights.safetensors", 9);
+    std::filesystem::resize_file(newest.parent_path().parent_path() / "step-00000020" / "weights.safetensors",
+                                 9);
     refused(2, "no checkpoint that can be read", generate(folder / "a"));
 }
 

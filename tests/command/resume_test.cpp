@@ -19,7 +19,8 @@ TEST_CASE("--resume with nothing saved starts at step 0 and says so") {
     CHECK(column(folder / "a", "step") == std::vector<std::string>{"0", "1", "2"});
 }
 
-TEST_CASE("other models, batches and seeds are refused on resume with the key; the rest goes on with a note") {
+TEST_CASE(
+    "other models, batches and seeds are refused on resume with the key; the rest goes on with a note") {
     ScratchFolder folder;
     good(small_run(folder / "a"));
     refused(2, "model.dim = 64", small_run(folder / "a", {"--resume", "--model.dim=64"}));
@@ -28,7 +29,8 @@ TEST_CASE("other models, batches and seeds are refused on resume with the key; t
     refused(2, "data.seq = 16", small_run(folder / "a", {"--resume", "--data.seq=16"}));
     refused(2, "run.seed = 2", small_run(folder / "a", {"--resume", "--run.seed=2"}));
 
-    auto f = good(small_run(folder / "a", {"--resume", "--run.steps=12", "--run.threads=1", "--data.path=docs"}));
+    auto f =
+        good(small_run(folder / "a", {"--resume", "--run.steps=12", "--run.threads=1", "--data.path=docs"}));
     CHECK_THAT(f.out, ContainsSubstring("changed since the checkpoint: run.steps = 12, was 10"));
     CHECK_THAT(f.out, ContainsSubstring("the text has changed since the checkpoint"));
     CHECK(column(folder / "a", "step").size() == 13);
@@ -40,7 +42,8 @@ TEST_CASE("rows after the checkpoint are cut on resume, and the run ends as if n
     auto const hashes = column(folder / "a", "params_hash");
     // As a killed process leaves it: rows up to 10, the newest checkpoint at 8, half a row.
     std::filesystem::remove_all(folder / "a" / "checkpoints" / "step-00000010");
-    put_text(folder / "a" / "metrics.jsonl", get_text(folder / "a" / "metrics.jsonl") + "{\"step\": 11, \"lo");
+    put_text(folder / "a" / "metrics.jsonl",
+             get_text(folder / "a" / "metrics.jsonl") + "{\"step\": 11, \"lo");
     auto f = good(small_run(folder / "a", {"--resume", "--checkpoint.every=4"}));
     CHECK_THAT(f.out, ContainsSubstring("3 rows after step 8 were cut"));
     CHECK(column(folder / "a", "params_hash") == hashes);
@@ -79,8 +82,8 @@ TEST_CASE("SIGTERM and SIGUSR1 save and end with 0, and the run's own config.tom
             process.signal(signal);
             auto f = process.wait();
             CHECK(f.code == 0);
-            CHECK_THAT(f.out, ContainsSubstring("go on with: plait train --config " + (run / "config.toml").string() +
-                                                " --resume"));
+            CHECK_THAT(f.out, ContainsSubstring("go on with: plait train --config " +
+                                                (run / "config.toml").string() + " --resume"));
         }
         CHECK(column(run, "step").size() < 401);
         good({"train", "--config", (run / "config.toml").string(), "--resume"});

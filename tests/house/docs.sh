@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # docs.sh ROOT [BUILD]: the pages are true. Links between files lead somewhere; a block fenced "```cpp quotes PATH" stands in
-# that file, paragraph by paragraph, whatever the line breaks; one fenced "```bash runs" succeeds line by line, with
+# that file, paragraph by paragraph, whatever the white space; one fenced "```bash runs" succeeds line by line, with
 # build/release standing for BUILD.
 build=$(realpath "${2:-.}")
 source "$(dirname "$0")/lib.sh"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-squeezed() { tr -s '[:space:]' ' ' <<<"$1" | sed 's/^ //; s/ $//'; }
+squeezed() { tr -d '[:space:]' <<<"$1"; }
 
 # check_quote PAGE PATH BLOCK
 check_quote() {

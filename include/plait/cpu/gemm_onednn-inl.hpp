@@ -76,8 +76,7 @@ struct OneDnnProduct {
     }
 };
 
-/// The calling thread's product for `shape`. A thread keeps its latest ones; oneDNN itself keeps the compiled
-/// code.
+/// The calling thread's product for `shape`: it keeps its latest ones, while oneDNN keeps the compiled code.
 inline OneDnnProduct& onednn_product(GemmShape const& shape) {
     constexpr std::size_t sets = 64, ways = 4;
     struct Set {

@@ -2,7 +2,7 @@
 
 #include "plait/core/inline.hpp"
 #include "plait/exec/backend.hpp"
-#include "plait/exec/sections.hpp"
+#include "plait/graph/sections.hpp"
 #include "plait/graph/source.hpp"
 
 #include <functional>

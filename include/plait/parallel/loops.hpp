@@ -1,7 +1,7 @@
 #pragma once
 
 #include "plait/core/inline.hpp"
-#include "plait/exec/sections.hpp"
+#include "plait/graph/sections.hpp"
 #include "plait/graph/graph.hpp"
 
 namespace plait {

@@ -1,0 +1,2 @@
+#include "plait/optim/adamw-inl.hpp"
+#include "plait/optim/clip-inl.hpp"

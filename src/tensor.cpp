@@ -1,0 +1,1 @@
+#include "plait/tensor-inl.hpp"
