@@ -4,7 +4,8 @@
 
 namespace plait {
 
-PLAIT_INLINE std::shared_ptr<Variable> make_variable(Meta meta, Init init, VariableKind kind, std::string path) {
+PLAIT_INLINE std::shared_ptr<Variable> make_variable(Meta meta, Init init, VariableKind kind,
+                                                     std::string path) {
     auto v = std::make_shared<Variable>();
     v->path = std::move(path);
     v->meta = meta;
@@ -27,14 +28,16 @@ PLAIT_INLINE Tensor batch_input(std::string name, Meta meta) {
 }
 
 PLAIT_INLINE Tensor feed_input(std::string name, Meta meta, Feed write) {
-    return Tensor(Value{record(Source{SourceKind::feed, std::move(name), meta, {}, {}, std::move(write)}, {}), 0});
+    return Tensor(
+        Value{record(Source{SourceKind::feed, std::move(name), meta, {}, {}, std::move(write)}, {}), 0});
 }
 
 PLAIT_INLINE Tensor random_key() {
     auto& key = Recorder::current().random_key;
     if (!key)
         key = feed_input("random_key", {i32, {2}}, [](StepInfo const& at, std::byte* to) {
-                  std::int32_t words[2] = {static_cast<std::int32_t>(at.seed), static_cast<std::int32_t>(at.step)};
+                  std::int32_t words[2] = {static_cast<std::int32_t>(at.seed),
+                                           static_cast<std::int32_t>(at.step)};
                   std::memcpy(to, words, sizeof words);
               }).value();
     return Tensor(key);

@@ -12,10 +12,10 @@
 
 namespace plait {
 
-/// A handle to a value of the graph that is being recorded. It has a dtype and a shape from the start, numbers only
-/// once a program has run. An empty tensor stands for "none".
+/// A handle to a value of the graph that is being recorded. It has a dtype and a shape from the start,
+/// numbers only once a program has run. An empty tensor stands for "none".
 class Tensor {
-public:
+  public:
     Tensor() = default;
     explicit Tensor(Value value) : value_(std::move(value)) {}
     /// A constant.
@@ -32,7 +32,7 @@ public:
     std::int64_t size(int dim) const { return shape()[dim]; }
     int rank() const { return shape().rank(); }
 
-private:
+  private:
     Value value_;
 };
 
@@ -49,10 +49,11 @@ inline Tensors apply(AnyOp op, Tensors const& x) {
     for (std::size_t i = 0; i < node->outputs.size(); ++i) y.emplace_back(Value{node, static_cast<int>(i)});
     return y;
 }
-/// The same; without it `std::apply`, found through std::vector, would claim the call for a list that has a name.
+/// The same; without it `std::apply`, found through std::vector, would claim the call for a list that has a
+/// name.
 template <class T, class X>
-    requires(std::constructible_from<AnyOp, T> && std::same_as<std::remove_cvref_t<X>, Tensors>)
-Tensors apply(T&& op, X&& x) {
+requires(std::constructible_from<AnyOp, T>&& std::same_as<std::remove_cvref_t<X>, Tensors>) Tensors
+    apply(T&& op, X&& x) {
     return plait::apply(AnyOp(std::forward<T>(op)), static_cast<Tensors const&>(x));
 }
 /// The same for an op whose first output is the one that matters.
@@ -64,7 +65,8 @@ std::shared_ptr<Variable> make_variable(Meta meta, Init init, VariableKind kind 
 
 /// What the variable holds at this point of the recording.
 inline Tensor read(Variable const& v) { return Tensor(v.current); }
-/// Gives the variable a new value, which a compiled step stores at its end. Same dtype and shape, else ShapeError.
+/// Gives the variable a new value, which a compiled step stores at its end. Same dtype and shape, else
+/// ShapeError.
 void assign(Variable& v, Tensor const& value);
 
 /// A column of the batch that the step is called with.

@@ -90,7 +90,8 @@ void add_generate(CLI::App& app, GenerateArguments& generate) {
         ->capture_default_str();
     app.add_option("--tokens", generate.tokens, "How many to make")->capture_default_str();
     app.add_option("--seed", generate.seed, "Of the random choice")->capture_default_str();
-    app.add_option("--checkpoint", generate.checkpoint, "Such as step-00000020; else the newest that is whole");
+    app.add_option("--checkpoint", generate.checkpoint,
+                   "Such as step-00000020; else the newest that is whole");
 }
 
 /// Fails on what no option took.

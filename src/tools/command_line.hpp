@@ -27,7 +27,7 @@ struct TrainArguments {
 struct GenerateArguments {
     std::string run;  // folder of a run
     std::string prompt;
-    std::string checkpoint;  // its folder's name, step-00000020; empty: the newest that is whole
+    std::string checkpoint;    // its folder's name, step-00000020; empty: the newest that is whole
     double temperature = 0.8;  // 0: always the likeliest token
     std::int64_t tokens = 200;
     std::uint64_t seed = 1;

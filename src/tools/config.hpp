@@ -42,8 +42,9 @@ struct ModelConfig {
 
 struct DataConfig {
     std::vector<std::string> path;
-    std::vector<std::string> extensions;  // ".txt"; "": names without one; of files in folders; empty takes all
-    std::int64_t max_bytes = 0;           // 0: no limit
+    std::vector<std::string>
+        extensions;              // ".txt"; "": names without one; of files in folders; empty takes all
+    std::int64_t max_bytes = 0;  // 0: no limit
     Validation validation;
     std::int64_t batch = 16, seq = 128;
 

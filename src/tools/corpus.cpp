@@ -35,6 +35,8 @@ std::string Corpus::summary() const {
     return line;
 }
 
+std::int64_t Corpus::resident_bytes() const { return bytes() + size_of(validation); }
+
 std::string Corpus::fingerprint() const {
     auto text_hash = mix(hash_of(text)) + hash_of(validation_text);
     return fmt::format("{} bytes, {:016x}", bytes(), text_hash);

@@ -19,8 +19,12 @@ struct Corpus {
     std::span<std::uint8_t const> validation_bytes() const {
         return validation_text.bytes.empty() ? text.bytes : validation_text.bytes;
     }
+    /// The validation text in one piece.
+    std::vector<std::uint8_t> validation_copy() const { return gather(validation_bytes(), validation); }
     std::int64_t bytes() const { return std::ssize(text.bytes) + std::ssize(validation_text.bytes); }
-    /// "data.path: 12 files, 34,567 bytes; 32,000 for training, 2,567 for validation".
+    /// The text, and a copy of its validation part at the end of a run.
+    std::int64_t resident_bytes() const;
+    /// "12 files, 34,567 bytes; 32,000 for training, 2,567 for validation".
     std::string summary() const;
     /// Tells texts apart: size and hash.
     std::string fingerprint() const;

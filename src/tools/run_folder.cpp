@@ -126,9 +126,7 @@ fs::path RunFolder::save(State const& state, std::int64_t step, std::string cons
     return folder;
 }
 
-std::string RunFolder::last_checkpoint() const {
-    return last_.empty() ? "there is no checkpoint" : fmt::format("the last checkpoint is {}", last_);
-}
+std::string const& RunFolder::last_checkpoint() const { return last_; }
 
 std::string RunFolder::resume_command() const {
     return fmt::format("plait train --config {} --resume", (path_ / "config.toml").string());

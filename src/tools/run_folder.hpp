@@ -43,8 +43,8 @@ class RunFolder {
     void write_row(MetricsRow const& row) { metrics_->write(row); }
     /// Saves a checkpoint and gives its folder.
     std::filesystem::path save(State const& state, std::int64_t step, std::string const& text_fingerprint);
-    /// "checkpoints/step-00000020 of runs/a" or that there is none.
-    std::string last_checkpoint() const;
+    /// Folder of the newest checkpoint; empty when there is none.
+    std::string const& last_checkpoint() const;
     /// The command that goes on with this run.
     std::string resume_command() const;
 

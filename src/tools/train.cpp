@@ -41,6 +41,7 @@ class Trainer {
   public:
     Trainer(Config const& config, Corpus const& corpus, Programs& programs, RunFolder& folder)
         : config_(config),
+          corpus_(corpus),
           programs_(programs),
           folder_(folder),
           loader_(corpus.train_bytes(), corpus.train, config.data.batch, config.data.seq, seed()),
@@ -51,7 +52,6 @@ class Trainer {
         if (corpus.validation.empty()) return;
         validation_.emplace(corpus.validation_bytes(), corpus.validation, config.data.batch, config.data.seq,
                             seed(), Order::fixed, "validation");
-        bigram_bits_ = conditional_entropy(gather(corpus.validation_bytes(), corpus.validation), 2);
     }
 
     std::string const& text_fingerprint() const { return text_; }
@@ -81,7 +81,7 @@ class Trainer {
         if (bits_)
             progress.note(
                 fmt::format("validation {:.3f} bits per byte, byte-bigram entropy of the same text {:.3f}",
-                            *bits_, bigram_bits_));
+                            *bits_, conditional_entropy(corpus_.validation_copy(), 2)));
         progress.note(fmt::format("saved {}; try: plait generate {} --prompt ...", saved, config_.run.out));
     }
 
@@ -102,7 +102,8 @@ class Trainer {
 
     /// The row with the validation loss, the mean over the first batches of the fixed order.
     MetricsRow validated(MetricsRow row, Progress& progress) {
-        auto all = (validation_->windows() + config_.data.batch - 1) / config_.data.batch;
+        // Whole batches only, so that no window counts twice.
+        auto all = std::max<std::int64_t>(validation_->windows() / config_.data.batch, 1);
         auto batches = std::min(config_.run.validate_batches, all);
         double loss = 0;
         for (std::int64_t b = 0; b < batches; ++b) {
@@ -153,13 +154,15 @@ class Trainer {
         folder_.write_row(row);
         check(good,
               "step {}: the loss is {} and the gradient norm {}: stopped, the weights stay those of step {}\n"
-              "{}; a lower optimizer.rate or optimizer.clip may help",
-              number, number_text(loss), number_text(norm), number - 1, folder_.last_checkpoint());
+              "the last checkpoint is {}; a lower optimizer.rate or optimizer.clip may help",
+              number, number_text(loss), number_text(norm), number - 1,
+              folder_.last_checkpoint().empty() ? "not there yet" : folder_.last_checkpoint());
     }
 
     std::string save() { return folder_.save(*programs_.state, done_, text_).string(); }
 
     Config const& config_;
+    Corpus const& corpus_;
     Programs& programs_;
     RunFolder& folder_;
     Loader loader_;
@@ -168,7 +171,6 @@ class Trainer {
     std::string text_;
     std::int64_t done_;           // steps
     std::optional<double> bits_;  // per byte, of the newest validation
-    double bigram_bits_ = 0;
 };
 
 void check_memory(Programs const& programs) {
@@ -214,7 +216,8 @@ int train_run(Config const& config, bool resume) {
         say("note    the text has changed since the checkpoint: it had {}, now {}", had,
             trainer.text_fingerprint());
     describe(config, programs, *backend);
-    say("run     {}: steps {} to {}", config.run.out, folder.step() + 1, config.run.steps);
+    say("run     {}: steps {} to {}{}", config.run.out, folder.step() + 1, config.run.steps,
+        folder.has_checkpoint() ? ", from " + folder.last_checkpoint() : "");
     try {
         trainer.run();
     } catch (UsageError const& e) {
@@ -233,7 +236,7 @@ int inspect(TrainArguments const& arguments, Config const& config) {
     if (!config.data.path.empty()) {
         auto corpus = load_corpus(config.data);
         say("text        {}", corpus.summary());
-        text = corpus.bytes();
+        text = corpus.resident_bytes();
     }
     outside.text = text;
     fmt::print("{}", dry_run_text(config, programs, outside));

@@ -37,7 +37,8 @@ TEST_CASE("a definition is differentiated for each input alone, though one was m
             moved[i] += step;
             return evaluate(sum(first(vector(moved)) * vector({1, 0.5, -2}))).item();
         };
-        CHECK(second.at(static_cast<std::int64_t>(i)) == Approx((along(1e-5) - along(-1e-5)) / 2e-5).epsilon(1e-6));
+        CHECK(second.at(static_cast<std::int64_t>(i)) ==
+              Approx((along(1e-5) - along(-1e-5)) / 2e-5).epsilon(1e-6));
     }
 }
 

@@ -108,6 +108,8 @@ TEST_CASE("both families train, with clipping off, dropout, bf16, recompute and 
     good(small_run(folder / "llama", {"--model.kv_heads=1", "--optimizer.clip=0", "--plan.compute=bf16",
                                       "--plan.recompute=blocks.*", "--model.tied=true"}));
     good(small_run(folder / "none", {"--data.validation=0", "--run.steps=2"}));
+    good(small_run(folder / "apart", {"--data.validation=LICENSE"}));
+    CHECK(column(folder / "apart", "validation_loss").size() == 2);
     CHECK(column(folder / "none", "step") == std::vector<std::string>{"1", "2"});
 }
 

@@ -24,7 +24,8 @@ TEST_CASE("bf16 rounds to nearest, ties to even") {
 
 TEST_CASE("dtypes by name") {
     for (auto t : {f32, bf16, f64, i32, i64, u8}) CHECK(parse_dtype(name_of(t)) == t);
-    CHECK_THROWS_WITH(parse_dtype("f23"), ContainsSubstring("unknown dtype 'f23'") && ContainsSubstring("bf16"));
+    CHECK_THROWS_WITH(parse_dtype("f23"),
+                      ContainsSubstring("unknown dtype 'f23'") && ContainsSubstring("bf16"));
     CHECK(bytes_of(bf16, 3) == 6);
 }
 

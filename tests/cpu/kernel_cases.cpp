@@ -1,5 +1,6 @@
 #include "kernel_cases.hpp"
 
+#include "plait/graph/micro.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
@@ -111,7 +112,9 @@ std::vector<Case> kernel_cases(DType t) {
     }
     add(SumSquares{}, {x({40001}), x({3, 5})});
     for (int ok : {0, 1}) add(Commit{}, {x({50}), x({50}), integers({}, ok, 1, u8)});
-    add(Accumulate{}, {x({1000}), x({1000})});
+    add(MicroTake{1, 3}, {x({5, 9, 70})});
+    add(MicroStack{1, 1}, {x({5, 3, 70})});
+    add(MicroSum{}, {x({1000})});
     return cases;
 }
 

@@ -21,7 +21,7 @@ struct How {
     std::vector<Numbers> before{};           // what the outputs hold at first
     std::optional<plait::Alias> in_place{};  // an output that takes an input's buffer
     std::int64_t shift = 0;                  // elements by which buffers start off their alignment
-    std::vector<plait::Block> in_blocks{}, out_blocks{};  // where the buffers lie in logical tensors
+    std::vector<plait::Placement> in_blocks{}, out_blocks{};  // where the buffers lie in logical tensors
 };
 
 inline plait::KernelRow const& kernel_row(plait::AnyOp const& op, plait::cpu::Isa isa) {

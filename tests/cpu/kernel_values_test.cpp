@@ -1,4 +1,5 @@
 #include "kernel_cases.hpp"
+#include "plait/graph/micro.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
@@ -187,7 +188,7 @@ TEST_CASE("a block of a table, of an index and of a dropped tensor knows where i
         REQUIRE(sums(i) == want[static_cast<std::size_t>(i)]);  // in token order
 
     auto part = run_kernel(Slice{0, 10, 15}, {table})[0];
-    Block block{{10, 0}, {30, 7}};
+    Placement block{{10, 0}, {30, 7}};
     How how;
     how.in_blocks = {{}, block};
     auto picked = run_kernel(Embedding{}, {tokens, part}, how)[0];
@@ -253,6 +254,28 @@ TEST_CASE("rope, adamw and sums of squares") {
     double squares = 0;
     for (std::int64_t i = 0; i < 50; ++i) squares += p(i) * p(i) + g(i) * g(i);
     near(run_kernel(SumSquares{}, {p, g})[0], 0, squares);
+}
+
+TEST_CASE("a micro-batch's block comes from its place in the whole and goes back there") {
+    auto x = f64s({3, 6, 5}, 1);
+    How how;
+    how.before = {f64s({3, 6, 5}, 2)};
+    std::vector<Numbers> blocks;
+    for (std::int64_t i : {0, 1, 2}) {
+        how.in_blocks = {}, how.out_blocks = {{{0, 2 * i, 0}, {3, 6, 5}}};
+        blocks.push_back(run_kernel(MicroTake{1, 3}, {x}, how)[0]);
+        CHECK(same_bits(blocks.back(), run_kernel(Slice{1, 2 * i, 2}, {x})[0]));
+    }
+    for (std::int64_t i : {2, 0, 1}) {
+        how.out_blocks = {}, how.in_blocks = {{{0, 2 * i, 0}, {3, 6, 5}}};
+        how.before = run_kernel(MicroStack{1, 3}, {blocks[static_cast<std::size_t>(i)]}, how);
+    }
+    CHECK(same_bits(how.before[0], x));
+
+    How adds;
+    adds.accumulate = 1, adds.before = {x};
+    auto sum = run_kernel(MicroSum{}, {x}, adds)[0];
+    for (std::int64_t i = 0; i < x.size(); ++i) REQUIRE(sum(i) == 2 * x(i));
 }
 
 TEST_CASE("bad calls say what is wrong") {

@@ -1,6 +1,6 @@
+#include "plait/exec/memory_plan.hpp"
 #include "catch.hpp"
 #include "plait/core/random.hpp"
-#include "plait/exec/memory_plan.hpp"
 
 using namespace plait;
 
@@ -10,7 +10,8 @@ bool overlap(std::vector<Lifetime> const& l, MemoryPlan const& p) {
     for (std::size_t a = 0; a < l.size(); ++a)
         for (std::size_t b = a + 1; b < l.size(); ++b) {
             bool in_time = l[a].first <= l[b].last && l[b].first <= l[a].last;
-            bool in_space = p.offsets[a] < p.offsets[b] + l[b].bytes && p.offsets[b] < p.offsets[a] + l[a].bytes;
+            bool in_space =
+                p.offsets[a] < p.offsets[b] + l[b].bytes && p.offsets[b] < p.offsets[a] + l[a].bytes;
             if (in_time && in_space && l[a].bytes && l[b].bytes) return true;
         }
     return false;
@@ -21,7 +22,8 @@ std::vector<Lifetime> random_lifetimes(std::uint64_t seed, int n) {
     Random random{seed, 1, 0};
     for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(n); ++i) {
         int first = static_cast<int>(random.word(4 * i) % 100);
-        l.push_back({random.word(4 * i + 1) % 5000, first, first + static_cast<int>(random.word(4 * i + 2) % 30)});
+        l.push_back(
+            {random.word(4 * i + 1) % 5000, first, first + static_cast<int>(random.word(4 * i + 2) % 30)});
     }
     return l;
 }

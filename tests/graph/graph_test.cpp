@@ -40,10 +40,12 @@ TEST_CASE("a shape error names the op, the shapes, the dims that clash, and the 
         FAIL("no error");
     } catch (ShapeError const& e) {
         std::string text = e.what();
-        for (auto part : {"binary", "[4, 8]", "[4, 7]", "8", "7", "in blocks.0.mlp"}) CHECK_THAT(text, ContainsSubstring(part));
+        for (auto part : {"binary", "[4, 8]", "[4, 7]", "8", "7", "in blocks.0.mlp"})
+            CHECK_THAT(text, ContainsSubstring(part));
         CHECK(text.find('\n') == std::string::npos);
     }
-    CHECK_THROWS_WITH(linear(full({2, 8}, 1), full({4, 9}, 1)), ContainsSubstring("8") && ContainsSubstring("9"));
+    CHECK_THROWS_WITH(linear(full({2, 8}, 1), full({4, 9}, 1)),
+                      ContainsSubstring("8") && ContainsSubstring("9"));
     CHECK_THROWS_WITH(apply(Cast{bf16}, {Tensor()}), ContainsSubstring("empty tensor"));
 }
 

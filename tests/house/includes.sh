@@ -11,7 +11,7 @@ declare -A below=(
     [comm]="core"
     [exec]="graph comm"
     [cpu]="ops exec" [cuda]="ops exec" [sim]="ops exec"
-    [parallel]="ops exec"
+    [parallel]="ops comm"
     [data]="core" [io]="graph"
     [version]=""
 )

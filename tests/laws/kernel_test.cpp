@@ -45,7 +45,8 @@ std::vector<Array> widened(std::vector<Array> const& from) {
             continue;
         }
         Array b({f64, a.shape()});
-        for (std::int64_t i = 0; i < a.meta().elements(); ++i) b.values<double>()[static_cast<std::size_t>(i)] = a.at(i);
+        for (std::int64_t i = 0; i < a.meta().elements(); ++i)
+            b.values<double>()[static_cast<std::size_t>(i)] = a.at(i);
         to.push_back(std::move(b));
     }
     return to;
@@ -63,7 +64,8 @@ double error(std::vector<Array> const& a, std::vector<Array> const& b) {
     for (std::size_t i = 0; i < a.size(); ++i) {
         if (a[i].shape() != b[i].shape()) return 1e30;
         double scale = 1;
-        for (std::int64_t e = 0; e < b[i].meta().elements(); ++e) scale = std::max(scale, std::abs(b[i].at(e)));
+        for (std::int64_t e = 0; e < b[i].meta().elements(); ++e)
+            scale = std::max(scale, std::abs(b[i].at(e)));
         for (std::int64_t e = 0; e < b[i].meta().elements(); ++e) {
             double d = std::abs(a[i].at(e) - b[i].at(e)) / scale;
             worst = std::max(worst, std::isnan(d) ? 1e30 : d);
@@ -84,7 +86,9 @@ bool takes(Sample const& s, std::vector<Array> const& in) {
     }
 }
 
-std::vector<Array> by_kernel(AnyOp const& op, std::vector<Array> const& in) { return evaluate(apply(op, constants(in))); }
+std::vector<Array> by_kernel(AnyOp const& op, std::vector<Array> const& in) {
+    return evaluate(apply(op, constants(in)));
+}
 
 }  // namespace
 
@@ -135,7 +139,9 @@ TEST_CASE("gradients by the kernels agree with central differences") {
     for (auto const& s : tests::samples()) {
         auto metas = s.op.infer(s.metas());
         bool any = std::any_of(s.in.begin(), s.in.end(), [](auto const& i) { return i.differentiable; });
-        if (!any || s.outputs.empty() || (!s.op.has_vjp() && !s.op.has_define()) || !is_floating(metas[0].dtype)) continue;
+        if (!any || s.outputs.empty() || (!s.op.has_vjp() && !s.op.has_define()) ||
+            !is_floating(metas[0].dtype))
+            continue;
         // The optimizer's step and the fused loss step are not differentiated.
         if (s.op.name() == "adamw" || s.op.name() == "linear_cross_entropy_step") continue;
         CAPTURE(s.name);
@@ -149,7 +155,8 @@ TEST_CASE("gradients by the kernels agree with central differences") {
                 Array w({f64, one.shape()});
                 Random random{9, static_cast<std::uint64_t>(o), 0};
                 for (std::int64_t e = 0; e < w.meta().elements(); ++e)
-                    w.values<double>()[static_cast<std::size_t>(e)] = random.normal(static_cast<std::uint64_t>(e));
+                    w.values<double>()[static_cast<std::size_t>(e)] =
+                        random.normal(static_cast<std::uint64_t>(e));
                 Tensor part = sum(one * Tensor(w));
                 total = total ? total + part : part;
             }
@@ -172,7 +179,8 @@ TEST_CASE("gradients by the kernels agree with central differences") {
             for (std::int64_t e = 0; e < n; e += std::max<std::int64_t>(n / 7, 1)) {
                 for (double sign : {1.0, -1.0}) {
                     auto moved = in;
-                    moved[which[k]] = Array(in[which[k]].shape(), std::span<double const>(in[which[k]].values<double>()));
+                    moved[which[k]] =
+                        Array(in[which[k]].shape(), std::span<double const>(in[which[k]].values<double>()));
                     moved[which[k]].values<double>()[static_cast<std::size_t>(e)] += sign * h;
                     probes.push_back(scalar(constants(moved)));
                 }
@@ -202,13 +210,14 @@ TEST_CASE("kernels give the same bits for any number of workers") {
                 auto backend = cpu_backend(workers);
                 std::vector<Output> outputs;
                 for (auto const& t : apply(s.op, constants(in))) outputs.push_back({"", t.value()});
-                Executor executor(emit(cut_loops(Graph::of(outputs), 1), *backend, {}), std::make_shared<State>(backend),
-                                  std::make_shared<Scratch>(backend));
+                Executor executor(emit(cut_loops(Graph::of(outputs), 1), *backend, {}),
+                                  std::make_shared<State>(backend), std::make_shared<Scratch>(backend));
                 std::vector<Array> out;
                 for (auto& [name, a] : executor.run({}, {})) out.push_back(a);
                 if (first.empty()) first = out;
                 for (std::size_t i = 0; i < out.size(); ++i)
-                    CHECK(std::memcmp(out[i].bytes().data(), first[i].bytes().data(), out[i].bytes().size()) == 0);
+                    CHECK(std::memcmp(out[i].bytes().data(), first[i].bytes().data(),
+                                      out[i].bytes().size()) == 0);
             }
         }
     }

@@ -183,7 +183,6 @@ inline bool primitive(AnyOp const& op, std::vector<Numbers> const& x, Numbers& y
             [&](auto& i) { return random.uniform(n++) < o->rate ? 0.0 : at(x[0], i) / (1 - o->rate); });
     }
     if (op.as<Commit>()) return fill([&](auto& i) { return at(x[2], {}) != 0 ? at(x[1], i) : at(x[0], i); });
-    if (op.as<Accumulate>()) return fill([&](auto& i) { return at(x[0], i) + at(x[1], i); });
     return false;
 }
 

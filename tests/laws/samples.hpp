@@ -277,7 +277,6 @@ inline void update_samples(std::vector<Sample>& s) {
     s.push_back({"sum of squares", SumSquares{}, {any({3, 5})}, {}});
     s.push_back({"sum of squares of several", SumSquares{}, {any({3, 5}), any({}), any({7})}, {}});
     s.push_back({"commit", Commit{}, {any({3, 2}), any({3, 2}), mask({})}, {}});
-    s.push_back({"accumulate", Accumulate{}, {any({3, 2}), any({3, 2})}, {}});
 }
 
 inline std::vector<Sample> samples() {

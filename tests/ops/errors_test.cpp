@@ -115,7 +115,6 @@ std::vector<Row> const rows{
     {SumSquares{}, "", {"sum_squares", "no inputs"}},
     {SumSquares{}, "f32[2], i32[2]", {"sum_squares", "i32[2]"}},
     {Commit{}, "f32[2], bf16[2], u8[]", {"commit", "the new value given as bf16[2], want f32"}},
-    {Accumulate{}, "f32[2], f32[3]", {"accumulate", "size 3", "size 2"}},
 };
 
 template <class F>

@@ -111,7 +111,6 @@ std::vector<Row> const rows{
     {SumSquares{}, "bf16[2, 3], f32[4], f32[]", "f32[]"},
     {SumSquares{}, "f64[2, 3]", "f64[]"},
     {Commit{}, "bf16[2], bf16[2], u8[]", "bf16[2]"},
-    {Accumulate{}, "f32[2], f32[2]", "f32[2]"},
 };
 
 Tensors inputs(Metas const& in) {

@@ -1,6 +1,6 @@
+#include "plait/parallel/loops.hpp"
 #include "catch.hpp"
 #include "plait/core/random.hpp"
-#include "plait/parallel/loops.hpp"
 #include "plait/plait.hpp"
 
 #include <cmath>
@@ -48,8 +48,14 @@ Columns const columns{{"x", {f32, {8, 3, 4}}}, {"ids", {i32, {8, 3}}}};
 /// What a loop has to get right, each with a name.
 std::vector<std::pair<std::string, Function>> functions() {
     return {
-        {"a sum", [](Batch const& b) -> Row { return {{"y", sum(square(b["x"]))}}; }},
-        {"a block read after the loop", [](Batch const& b) -> Row { return {{"y", exp(b["x"])}}; }},
+        {"a sum",
+         [](Batch const& b) -> Row {
+             return {{"y", sum(square(b["x"]))}};
+         }},
+        {"a block read after the loop",
+         [](Batch const& b) -> Row {
+             return {{"y", exp(b["x"])}};
+         }},
         {"a total read inside a later loop",
          [](Batch const& b) -> Row {
              Tensor x = b["x"], centre = mean(x, {0});
@@ -61,16 +67,30 @@ std::vector<std::pair<std::string, Function>> functions() {
              Tensor z = d / sqrt(mean(square(d)));
              return {{"y", sum(z * z * z)}};
          }},
-        {"the batch dim moved inside", [](Batch const& b) -> Row { return {{"y", transpose(b["x"], {1, 0, 2}) * 2.0}}; }},
+        {"the batch dim moved inside",
+         [](Batch const& b) -> Row {
+             return {{"y", transpose(b["x"], {1, 0, 2}) * 2.0}};
+         }},
         {"the batch dim merged",
-         [](Batch const& b) -> Row { return {{"y", softmax(reshape(b["x"], Shape{24, 4}))}}; }},
+         [](Batch const& b) -> Row {
+             return {{"y", softmax(reshape(b["x"], Shape{24, 4}))}};
+         }},
         {"the batch dim whole",
-         [](Batch const& b) -> Row { return {{"y", softmax(transpose(b["x"], {1, 2, 0}))}}; }},
+         [](Batch const& b) -> Row {
+             return {{"y", softmax(transpose(b["x"], {1, 2, 0}))}};
+         }},
         {"a slice of the batch",
-         [](Batch const& b) -> Row { return {{"y", sum(slice(b["x"], 0, 1, 6) * slice(b["x"], 0, 2, 6))}}; }},
+         [](Batch const& b) -> Row {
+             return {{"y", sum(slice(b["x"], 0, 1, 6) * slice(b["x"], 0, 2, 6))}};
+         }},
         {"positions counted in the whole",
-         [](Batch const& b) -> Row { return {{"y", b["x"] * cast(iota({8, 3, 4}, 0), f32)}}; }},
-        {"dropout", [](Batch const& b) -> Row { return {{"y", nn::dropout(b["x"], 0.4)}}; }},
+         [](Batch const& b) -> Row {
+             return {{"y", b["x"] * cast(iota({8, 3, 4}, 0), f32)}};
+         }},
+        {"dropout",
+         [](Batch const& b) -> Row {
+             return {{"y", nn::dropout(b["x"], 0.4)}};
+         }},
         {"a loss with ignored targets",
          [](Batch const& b) -> Row {
              Tensor w = full({9, 4}, 0.25) * cast(iota({9, 4}, 1), f32);

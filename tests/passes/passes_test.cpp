@@ -70,9 +70,10 @@ TEMPLATE_TEST_CASE("passes keep what is computed", "", models::Llama, models::Gp
     CHECK(largest_distance(plain, lower_precision(plain, bf16)) > 1e-5);
     // Everything by its meaning in the simplest ops.
     auto simplest = expand_definitions(plain, [](std::string_view op) {
-        return op == "matmul" || op == "binary" || op == "unary" || op == "affine" || op == "cast" || op == "full" ||
-               op == "iota" || op == "reduce" || op == "expand" || op == "reshape" || op == "transpose" ||
-               op == "select" || op == "slice" || op == "pad" || op == "concat" || op == "rope_table";
+        return op == "matmul" || op == "binary" || op == "unary" || op == "affine" || op == "cast" ||
+               op == "full" || op == "iota" || op == "reduce" || op == "expand" || op == "reshape" ||
+               op == "transpose" || op == "select" || op == "slice" || op == "pad" || op == "concat" ||
+               op == "rope_table";
     });
     CHECK(largest_distance(plain, simplest) < 1e-4);
 }
@@ -141,4 +142,26 @@ TEST_CASE("bf16 compute keeps sums over the batch, statistics and losses in f32"
         }
         if (n->op.as<RmsNorm>()) CHECK(n->outputs[1].dtype == f32);
     }
+}
+
+TEST_CASE("bf16 compute takes f32 batch columns, constants and sums as they come") {
+    nn::Linear first(6, 5, true), second(5, 4);
+    Columns columns{{"x", {f32, {8, 6}}}};
+    auto s = std::make_shared<State>(cpu_backend(1));
+    first.path = "first", second.path = "second";
+    first.weight.variable->path = "a", first.bias->variable->path = "b", second.weight.variable->path = "c";
+    s->add({first.weight.variable, first.bias->variable, second.weight.variable});
+    Array x(Shape{8, 6}, std::vector<float>(48, 0.5f));
+    std::vector<double> losses;
+    for (auto dtype : {f32, bf16}) {
+        auto step = compile(Plan().compute(dtype), s, columns, [&](Batch const& b) -> Row {
+            Tensor h = silu(first(b["x"] + full({8, 6}, 0.25)));
+            // A sum over the batch is f32 even where its terms are bf16.
+            Tensor y = second(h) + linear(reshape(sum(h, {0}), Shape{1, 5}), second.weight);
+            return {{"loss", mean(square(y))}};
+        });
+        losses.push_back(step({{"x", x}})[0].second.item());
+    }
+    CHECK(losses[1] == Approx(losses[0]).epsilon(0.02));
+    CHECK(losses[1] != losses[0]);
 }

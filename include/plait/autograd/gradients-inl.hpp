@@ -12,8 +12,8 @@
 namespace plait {
 namespace detail {
 
-/// Adds up what a value's readers send back. Like products become one sum of products, so that a layout that splits
-/// them resolves one partial sum, not one for each reader.
+/// Adds up what a value's readers send back. Like products become one sum of products, so that a layout that
+/// splits them resolves one partial sum, not one for each reader.
 inline Tensor fan_in(Tensors const& parts) {
     Tensors others;
     std::map<ProductForm, Tensors> products;
@@ -25,8 +25,9 @@ inline Tensor fan_in(Tensors const& parts) {
         Tensors operands;
         for (auto const& t : like)
             for (auto const& v : t.value().node->inputs) operands.emplace_back(v);
-        others.push_back(like.size() == 1 ? like[0]
-                                          : apply_one(Product{form, static_cast<int>(operands.size() / 2)}, operands));
+        others.push_back(like.size() == 1
+                             ? like[0]
+                             : apply_one(Product{form, static_cast<int>(operands.size() / 2)}, operands));
     }
     Tensor total = others.front();
     for (std::size_t i = 1; i < others.size(); ++i) total = total + others[i];
@@ -49,7 +50,8 @@ inline Tensors node_vjp(Node const& node, Tensors const& x, Tensors const& y, Te
 
 }  // namespace detail
 
-PLAIT_INLINE Tensors detail::backward_since(std::int64_t since, Tensors const& y, Tensors const& dy, Tensors const& x) {
+PLAIT_INLINE Tensors detail::backward_since(std::int64_t since, Tensors const& y, Tensors const& dy,
+                                            Tensors const& x) {
     std::vector<Output> roots;
     for (auto const& t : y)
         if (t) roots.push_back({"", t.value()});
@@ -60,7 +62,8 @@ PLAIT_INLINE Tensors detail::backward_since(std::int64_t since, Tensors const& y
     std::unordered_set<Node const*> on_path;
     for (auto const& n : graph.nodes) {
         if (n->sequence <= since) continue;
-        bool reads = std::any_of(n->inputs.begin(), n->inputs.end(), [&](Value const& v) { return wanted.contains(v); });
+        bool reads = std::any_of(n->inputs.begin(), n->inputs.end(),
+                                 [&](Value const& v) { return wanted.contains(v); });
         if (!reads) continue;
         on_path.insert(n.get());
         for (std::size_t i = 0; i < n->outputs.size(); ++i)
@@ -93,12 +96,13 @@ PLAIT_INLINE Tensors detail::backward_since(std::int64_t since, Tensors const& y
         if (!any) continue;
         for (auto const& v : node->inputs) in.emplace_back(v);
         auto back = detail::node_vjp(*node, in, out, cotangents);
-        check(back.size() == in.size(), "the gradient of {} gives {} cotangents for {} inputs", node->op.name(),
-              back.size(), in.size());
+        check(back.size() == in.size(), "the gradient of {} gives {} cotangents for {} inputs",
+              node->op.name(), back.size(), in.size());
         for (std::size_t i = 0; i < in.size(); ++i) {
             if (!back[i] || !wanted.contains(in[i].value())) continue;
-            check<ShapeError>(back[i].shape() == in[i].shape(), "the gradient of {} gives {} for input {} of {}",
-                              node->op.name(), to_string(back[i].meta()), i, to_string(in[i].meta()));
+            check<ShapeError>(back[i].shape() == in[i].shape(),
+                              "the gradient of {} gives {} for input {} of {}", node->op.name(),
+                              to_string(back[i].meta()), i, to_string(in[i].meta()));
             parts[in[i].value()].push_back(back[i]);
         }
     }
@@ -118,10 +122,12 @@ PLAIT_INLINE Tensors backward(Tensors const& y, Tensors const& dy, Tensors const
 
 PLAIT_INLINE Tensors gradients(Tensor const& y, Tensors const& x) {
     check<UsageError>(static_cast<bool>(y), "gradients: the loss is an empty tensor");
-    for (auto const& t : x) check<UsageError>(static_cast<bool>(t), "gradients: a variable is an empty tensor");
+    for (auto const& t : x)
+        check<UsageError>(static_cast<bool>(t), "gradients: a variable is an empty tensor");
     check<ShapeError>(y.rank() == 0, "gradients: the loss is {}, not a scalar: take its mean or sum",
                       to_string(y.meta()));
-    check<ShapeError>(is_floating(y.dtype()), "gradients: the loss is {}, not a floating type", to_string(y.meta()));
+    check<ShapeError>(is_floating(y.dtype()), "gradients: the loss is {}, not a floating type",
+                      to_string(y.meta()));
     Origin origin = y.value().node->origin;
     origin.phase = Phase::backward;
     OriginScope scope(origin);

@@ -9,9 +9,9 @@
 
 namespace plait {
 
-/// Cotangents of `x`, given those of `y`: records the backward nodes of everything between them. An empty `dy` element
-/// is zero; the result holds an empty tensor where y does not depend on x. Throws UsageError naming an op without
-/// gradient and its module.
+/// Cotangents of `x`, given those of `y`: records the backward nodes of everything between them. An empty
+/// `dy` element is zero; the result holds an empty tensor where y does not depend on x. Throws UsageError
+/// naming an op without gradient and its module.
 Tensors backward(Tensors const& y, Tensors const& dy, Tensors const& x);
 
 /// d y / d x for a scalar y.

@@ -13,7 +13,8 @@ namespace plait {
 namespace detail {
 
 /// The module that a glob names around `path`: its shortest prefix that matches, or nothing.
-inline std::string module_of(std::string const& path, std::vector<std::string> const& globs, std::set<std::string>& used) {
+inline std::string module_of(std::string const& path, std::vector<std::string> const& globs,
+                             std::set<std::string>& used) {
     for (std::size_t end = path.find('.');; end = path.find('.', end + 1)) {
         auto prefix = path.substr(0, end);
         for (auto const& g : globs)
@@ -31,7 +32,8 @@ PLAIT_INLINE Graph recompute(Graph const& graph, std::vector<std::string> const&
     if (globs.empty()) return graph;
     std::unordered_map<Node const*, std::string> module;
     std::set<std::string> used;
-    std::set<Node const*> varying;  // what hangs on data; the rest is made once a step from weights, so it is kept
+    std::set<Node const*>
+        varying;  // what hangs on data; the rest is made once a step from weights, so it is kept
     for (auto const& n : graph.nodes) {
         auto const* s = source_of(*n);
         bool varies = s ? s->kind != SourceKind::variable && s->kind != SourceKind::feed
@@ -73,11 +75,9 @@ PLAIT_INLINE Graph recompute(Graph const& graph, std::vector<std::string> const&
     };
     return rewrite(graph, [&](Node const& node, Rewriter& r) -> std::vector<Value> {
         if (node.origin.phase == Phase::forward) return {};
-        std::vector<Value> inputs, outputs;
+        std::vector<Value> inputs;
         for (auto const& v : node.inputs) inputs.push_back(again(v, r));
-        auto copy = record(node.op, std::move(inputs));
-        for (std::size_t i = 0; i < node.outputs.size(); ++i) outputs.push_back({copy, static_cast<int>(i)});
-        return outputs;
+        return values_of(record(node.op, std::move(inputs)));
     });
 }
 

@@ -11,7 +11,7 @@ namespace plait {
 
 /// A tensor's value in host memory, dense and row-major; copies share the bytes.
 class Array {
-public:
+  public:
     Array() = default;
     /// Zeros.
     explicit Array(Meta meta)
@@ -45,27 +45,36 @@ public:
         auto const* p = bytes_.get();
         auto n = static_cast<std::size_t>(i);
         switch (meta_.dtype) {
-            case DType::f32: return reinterpret_cast<float const*>(p)[n];
-            case DType::bf16: return static_cast<float>(reinterpret_cast<Bf16 const*>(p)[n]);
-            case DType::f64: return reinterpret_cast<double const*>(p)[n];
-            case DType::i32: return reinterpret_cast<std::int32_t const*>(p)[n];
-            case DType::i64: return static_cast<double>(reinterpret_cast<std::int64_t const*>(p)[n]);
-            case DType::u8: return reinterpret_cast<std::uint8_t const*>(p)[n];
+            case DType::f32:
+                return reinterpret_cast<float const*>(p)[n];
+            case DType::bf16:
+                return static_cast<float>(reinterpret_cast<Bf16 const*>(p)[n]);
+            case DType::f64:
+                return reinterpret_cast<double const*>(p)[n];
+            case DType::i32:
+                return reinterpret_cast<std::int32_t const*>(p)[n];
+            case DType::i64:
+                return static_cast<double>(reinterpret_cast<std::int64_t const*>(p)[n]);
+            case DType::u8:
+                return reinterpret_cast<std::uint8_t const*>(p)[n];
         }
         return 0;
     }
     /// The one element of a scalar.
     double item() const {
-        check<ShapeError>(meta_.elements() == 1, "item() wants one element, the array is {}", to_string(meta_));
+        check<ShapeError>(meta_.elements() == 1, "item() wants one element, the array is {}",
+                          to_string(meta_));
         return at(0);
     }
 
-private:
+  private:
     static constexpr std::align_val_t alignment{64};
     struct Free {
         void operator()(std::byte* p) const { ::operator delete(p, alignment); }
     };
-    static std::size_t size(Meta const& m) { return static_cast<std::size_t>(std::max<std::int64_t>(m.bytes(), 1)); }
+    static std::size_t size(Meta const& m) {
+        return static_cast<std::size_t>(std::max<std::int64_t>(m.bytes(), 1));
+    }
 
     Meta meta_;
     std::shared_ptr<std::byte[]> bytes_;

@@ -43,7 +43,9 @@ constexpr std::string_view name_of(DType t) { return row_of(t).name; }
 constexpr bool is_floating(DType t) { return row_of(t).floating; }
 
 /// Bytes of `elements` elements; sub-byte types round up to whole bytes.
-constexpr std::int64_t bytes_of(DType t, std::int64_t elements) { return (elements * row_of(t).bits + 7) / 8; }
+constexpr std::int64_t bytes_of(DType t, std::int64_t elements) {
+    return (elements * row_of(t).bits + 7) / 8;
+}
 
 /// The dtype called `name` ("f32", "bf16", ...); throws UsageError with the known names.
 inline DType parse_dtype(std::string_view name) {
@@ -63,10 +65,13 @@ struct Bf16 {
     /// Rounds to nearest, ties to even; NaN stays a quiet NaN.
     explicit constexpr Bf16(float x) {
         auto u = std::bit_cast<std::uint32_t>(x);
-        bits = (u & 0x7fffffffu) > 0x7f800000u ? static_cast<std::uint16_t>((u >> 16) | 0x40u)
-                                               : static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+        bits = (u & 0x7fffffffu) > 0x7f800000u
+                   ? static_cast<std::uint16_t>((u >> 16) | 0x40u)
+                   : static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
     }
-    explicit constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+    explicit constexpr operator float() const {
+        return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    }
 };
 
 template <class T>

@@ -21,7 +21,8 @@ T type_of(T C::*);
 template <auto Member>
 constexpr std::string_view member_name() {
     std::string_view s = detail::signature<Member>();
-    std::size_t end = s.find_first_of(";]", s.find("::*") == std::string_view::npos ? s.rfind("= &") : s.rfind("::"));
+    std::size_t end =
+        s.find_first_of(";]", s.find("::*") == std::string_view::npos ? s.rfind("= &") : s.rfind("::"));
     s = s.substr(0, end);
     return s.substr(s.rfind(':') + 1);
 }
@@ -40,7 +41,9 @@ struct Fields {
 };
 
 template <class T>
-concept HasFields = requires { typename std::remove_cvref_t<T>::fields; };
+concept HasFields = requires {
+    typename std::remove_cvref_t<T>::fields;
+};
 
 /// Calls f(name, member) for each listed member of `object`.
 template <HasFields T, class F>

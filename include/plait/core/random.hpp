@@ -24,7 +24,8 @@ constexpr std::uint64_t mix(std::uint64_t x) {
 
 /// Philox-4x32-10: a counter and a key to four random words, with no state.
 /// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::array<std::uint32_t, 2> key) {
+constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c,
+                                              std::array<std::uint32_t, 2> key) {
     for (int round = 0; round < 10; ++round) {
         std::uint64_t a = std::uint64_t{0xD2511F53u} * c[0], b = std::uint64_t{0xCD9E8D57u} * c[2];
         c = {static_cast<std::uint32_t>(b >> 32) ^ c[1] ^ key[0], static_cast<std::uint32_t>(b),

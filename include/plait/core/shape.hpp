@@ -13,7 +13,7 @@ namespace plait {
 
 /// Sizes of a tensor's dims, outermost first; at most `max_rank` of them, held inline.
 class Shape {
-public:
+  public:
     static constexpr int max_rank = 8;
 
     Shape() = default;
@@ -55,7 +55,7 @@ public:
 
     bool operator==(Shape const& o) const { return std::equal(begin(), end(), o.begin(), o.end()); }
 
-private:
+  private:
     int at(int i) const { return i < 0 ? i + rank_ : i; }
 
     std::array<std::int64_t, max_rank> sizes_{};

@@ -12,7 +12,7 @@ namespace plait::cpu {
 namespace detail {
 
 class Device final : public Backend {
-public:
+  public:
     explicit Device(int threads) : pool_(threads), kernels_(cpu::kernels()) {}
 
     std::string_view name() const override { return "cpu"; }
@@ -37,13 +37,15 @@ public:
         row.run(call);
     }
 
-private:
+  private:
     ThreadPool pool_;
     KernelTable kernels_;
 };
 
 }  // namespace detail
 
-PLAIT_INLINE std::shared_ptr<Backend> make_backend(int threads) { return std::make_shared<detail::Device>(threads); }
+PLAIT_INLINE std::shared_ptr<Backend> make_backend(int threads) {
+    return std::make_shared<detail::Device>(threads);
+}
 
 }  // namespace plait::cpu

@@ -7,7 +7,8 @@
 
 namespace plait::cpu {
 
-/// The CPU as a backend: the kernels of the best instruction set found, over a pool of `threads` workers (0: all cores).
+/// The CPU as a backend: the kernels of the best instruction set found, over a pool of `threads` workers (0:
+/// all cores).
 std::shared_ptr<Backend> make_backend(int threads = 0);
 
 }  // namespace plait::cpu

@@ -53,7 +53,6 @@ PLAIT_INLINE KernelTable kernels() {
         {AdamWUpdate::name, adamw},
         {SumSquares::name, sum_squares, sum_squares_workspace},
         {Commit::name, commit},
-        {Accumulate::name, accumulate},
         {MicroTake::name, micro_take},
         {MicroStack::name, micro_stack},
         {MicroSum::name, micro_sum},

@@ -12,7 +12,7 @@ namespace plait {
 
 /// A device that runs programs: a table of kernels, memory, and a way to call a kernel.
 class Backend {
-public:
+  public:
     virtual ~Backend() = default;
 
     virtual std::string_view name() const = 0;

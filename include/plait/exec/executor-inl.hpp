@@ -13,13 +13,15 @@ PLAIT_INLINE std::byte* Scratch::memory() {
     return memory_.get();
 }
 
-PLAIT_INLINE Executor::Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch)
+PLAIT_INLINE Executor::Executor(Program program, std::shared_ptr<State> state,
+                                std::shared_ptr<Scratch> scratch)
     : program_(std::move(program)), state_(std::move(state)), scratch_(std::move(scratch)) {
     scratch_->reserve(program_.scratch_bytes);
 }
 
 PLAIT_INLINE std::byte* Executor::address(Operand const& o, int micro) const {
-    return (o.region == Region::state ? state_->memory() : scratch_memory_) + o.offset + micro * o.micro_stride;
+    return (o.region == Region::state ? state_->memory() : scratch_memory_) + o.offset +
+           micro * o.micro_stride;
 }
 
 PLAIT_INLINE void Executor::bind() {
@@ -45,8 +47,8 @@ PLAIT_INLINE void Executor::bind() {
     }
 }
 
-PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(std::map<std::string, Array> const& batch,
-                                                                       StepInfo const& at) {
+PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
+    std::map<std::string, Array> const& batch, StepInfo const& at) {
     auto& backend = state_->backend();
     state_->allocate(at.seed);
     if (scratch_->memory() != scratch_memory_ || bound_.empty()) bind();
@@ -54,8 +56,9 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(std::map<s
     for (auto const& column : program_.batch) {
         auto it = batch.find(column.name);
         check<UsageError>(it != batch.end(), "the batch lacks the column '{}'", column.name);
-        check<ShapeError>(it->second.meta() == column.at.meta, "column '{}' of the batch is {}: the program wants {}",
-                          column.name, to_string(it->second.meta()), to_string(column.at.meta));
+        check<ShapeError>(it->second.meta() == column.at.meta,
+                          "column '{}' of the batch is {}: the program wants {}", column.name,
+                          to_string(it->second.meta()), to_string(column.at.meta));
         backend.write(address(column.at, 0), it->second.bytes());
     }
     for (auto const& c : program_.constants) backend.write(address(c.at, 0), c.source.constant.bytes());
@@ -77,18 +80,24 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(std::map<s
                     for (std::size_t o = 0; o < from.size(); ++o) {
                         to[o].data = address(from[o], visit.micro);
                         if (from[o].micro_dim >= 0)
-                            to[o].block.origin[from[o].micro_dim] = visit.micro * from[o].meta.shape[from[o].micro_dim];
+                            to[o].block.origin[from[o].micro_dim] =
+                                visit.micro * from[o].meta.shape[from[o].micro_dim];
                     }
                 };
                 move_all(instruction.in, b.in);
                 move_all(instruction.out, b.out);
             }
-            KernelCall call{&instruction.op, b.in, b.out, scratch_memory_ + instruction.workspace,
-                            visit.micro > 0 ? instruction.accumulate : 0, nullptr};
+            KernelCall call{&instruction.op,
+                            b.in,
+                            b.out,
+                            scratch_memory_ + instruction.workspace,
+                            visit.micro > 0 ? instruction.accumulate : 0,
+                            nullptr};
             try {
                 backend.call(*instruction.row, call);
             } catch (Error const& e) {
-                fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ", instruction.origin.path);
+                fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ",
+                     instruction.origin.path);
             }
         }
     }

@@ -13,7 +13,7 @@ namespace plait {
 
 /// Memory that programs take turns in; as large as the largest of them.
 class Scratch {
-public:
+  public:
     explicit Scratch(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
     /// Makes room for a program; only grows.
     void reserve(std::int64_t bytes) { bytes_ = std::max(bytes_, bytes); }
@@ -21,7 +21,7 @@ public:
     /// The memory, taken at the first call and again after it had to grow.
     std::byte* memory();
 
-private:
+  private:
     std::shared_ptr<Backend> backend_;
     std::shared_ptr<std::byte[]> memory_;
     std::int64_t bytes_ = 0, held_ = 0;
@@ -29,16 +29,17 @@ private:
 
 /// Runs a program over a state and a scratch region, which may be shared with other programs.
 class Executor {
-public:
+  public:
     Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch);
 
     /// One step: batch columns in, results out. `batch` names each column's array, whose meta must match.
     /// Takes no memory of 64 KiB or more after the first call.
-    std::vector<std::pair<std::string, Array>> run(std::map<std::string, Array> const& batch, StepInfo const& at);
+    std::vector<std::pair<std::string, Array>> run(std::map<std::string, Array> const& batch,
+                                                   StepInfo const& at);
 
     Program const& program() const { return program_; }
 
-private:
+  private:
     void bind();
     std::byte* address(Operand const& o, int micro) const;
 

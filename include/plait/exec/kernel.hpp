@@ -10,17 +10,17 @@
 namespace plait {
 
 /// Where a local block lies in its logical tensor; empty shapes mean that it is the whole tensor.
-struct Block {
+struct Placement {
     Shape origin;   // of the block's first element
     Shape logical;  // sizes of the whole tensor
 };
 
-/// A tensor in device memory: dense, row-major, at least 64-byte aligned at the start of its arena slot (a block of a
-/// batch may start at any multiple of its element size).
+/// A tensor in device memory: dense, row-major, at least 64-byte aligned at the start of its arena slot (a
+/// block of a batch may start at any multiple of its element size).
 struct Buffer {
     std::byte* data = nullptr;
     Meta meta;
-    Block block;
+    Placement block;
 
     template <class T>
     T* as() const {
@@ -49,7 +49,8 @@ struct KernelCall {
 struct KernelRow {
     std::string_view op;  // the op's name
     void (*run)(KernelCall const&);
-    /// Bytes of scratch that a call wants: an upper bound, fixed by shapes, attributes and worker count. Null: none.
+    /// Bytes of scratch that a call wants: an upper bound, fixed by shapes, attributes and worker count.
+    /// Null: none.
     std::int64_t (*workspace)(AnyOp const&, Metas const& in, Metas const& out, int workers) = nullptr;
     std::uint32_t accumulates = 0;  // outputs (bits) that the kernel can add to
 };

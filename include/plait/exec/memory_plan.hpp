@@ -19,8 +19,8 @@ struct MemoryPlan {
     std::int64_t live_bytes = 0;        // most bytes alive at once: no plan can be smaller
 };
 
-/// Places lifetimes in one arena so that those that overlap in time do not overlap in memory: largest first, each at
-/// the lowest offset that is free during its life.
+/// Places lifetimes in one arena so that those that overlap in time do not overlap in memory: largest first,
+/// each at the lowest offset that is free during its life.
 MemoryPlan plan_memory(std::vector<Lifetime> const& lifetimes, std::int64_t alignment = 64);
 
 }  // namespace plait

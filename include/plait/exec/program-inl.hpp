@@ -21,7 +21,8 @@ struct Place {
 };
 
 struct Emitter {
-    Emitter(Sections const& s, Backend const& b, StateOffset const& o) : sections(s), backend(b), state_offset(o) {}
+    Emitter(Sections const& s, Backend const& b, StateOffset const& o)
+        : sections(s), backend(b), state_offset(o) {}
 
     Sections const& sections;
     Backend const& backend;
@@ -40,10 +41,10 @@ struct Emitter {
     ValueMap<int> readers;
     std::vector<Place> places;
     ValueMap<At> at;
-    ValueMap<Value> updated;               // new value -> the variable it is stored to
-    std::set<Node const*> fused;           // MicroSum and MicroStack whose input is made in place
+    ValueMap<Value> updated;      // new value -> the variable it is stored to
+    std::set<Node const*> fused;  // MicroSum and MicroStack whose input is made in place
     std::set<std::pair<Node const*, int>> gradients;
-    std::set<int> stored;                  // places of variables that have their new value
+    std::set<int> stored;  // places of variables that have their new value
     Program program;
     std::vector<std::shared_ptr<Node const>> instruction_nodes;  // the node of each instruction
     std::vector<std::pair<std::size_t, int>> workspaces;         // (instruction, place)
@@ -72,7 +73,8 @@ struct Emitter {
             for (auto const& v : n->inputs) {
                 int s = section(n.get());
                 bool inside = !source_of(*v.node) && section(v.node.get()) == s;
-                int until = !inside && looped(s) ? section_end[static_cast<std::size_t>(s)] : position.at(n.get());
+                int until =
+                    !inside && looped(s) ? section_end[static_cast<std::size_t>(s)] : position.at(n.get());
                 auto [it, fresh] = last_read.emplace(v, until);
                 if (!fresh) it->second = std::max(it->second, until);
                 ++readers[v];
@@ -110,7 +112,8 @@ struct Emitter {
             Value v{n, 0};
             if (s->kind == SourceKind::variable) {
                 auto variable = s->variable.lock();
-                check(variable != nullptr, "a variable of the program no longer exists: keep its module alive");
+                check(variable != nullptr,
+                      "a variable of the program no longer exists: keep its module alive");
                 places.push_back({v.meta().bytes(), 0, 0, true, false, state_offset(*variable), nullptr});
                 at[v] = {static_cast<int>(places.size()) - 1, 0, 0};
             } else {
@@ -120,7 +123,8 @@ struct Emitter {
     }
 
     std::int64_t MemoryTable::*kind_of(Value const& v) const {
-        return gradients.contains({v.node.get(), v.output}) ? &MemoryTable::gradients : &MemoryTable::activations;
+        return gradients.contains({v.node.get(), v.output}) ? &MemoryTable::gradients
+                                                            : &MemoryTable::activations;
     }
 
     /// Running totals and stacks are made where they stay when their input's kernel can write there.
@@ -171,8 +175,8 @@ struct Emitter {
         auto const& where = at.at(v);
         auto const& p = places[static_cast<std::size_t>(where.place)];
         auto dim = sections.micro_dim.find(v);
-        return {p.state ? Region::state : Region::scratch, p.offset + where.offset, where.micro_stride, v.meta(),
-                dim == sections.micro_dim.end() ? -1 : dim->second};
+        return {p.state ? Region::state : Region::scratch, p.offset + where.offset, where.micro_stride,
+                v.meta(), dim == sections.micro_dim.end() ? -1 : dim->second};
     }
 
     void place_node(std::shared_ptr<Node const> const& node, int t) {
@@ -186,8 +190,8 @@ struct Emitter {
             return;
         }
         for (auto const& v : n.inputs)
-            check(!stored.contains(at.at(v).place), "{} in '{}' reads a variable after it was stored", n.op.name(),
-                  n.origin.path);
+            check(!stored.contains(at.at(v).place), "{} in '{}' reads a variable after it was stored",
+                  n.op.name(), n.origin.path);
         std::set<int> taken;
         bool moves = false;
         for (int o = 0; o < static_cast<int>(n.outputs.size()); ++o) {
@@ -287,7 +291,8 @@ struct Emitter {
 
     void cut_pieces() {
         for (int s = 0; s < sections.count; ++s) {
-            Program::Piece piece{looped(s) ? fmt::format("loop {}", s / 2 + 1) : fmt::format("part {}", s / 2 + 1), 0, 0};
+            Program::Piece piece{
+                looped(s) ? fmt::format("loop {}", s / 2 + 1) : fmt::format("part {}", s / 2 + 1), 0, 0};
             bool any = false;
             for (std::size_t i = 0; i < instruction_nodes.size(); ++i)
                 if (section(instruction_nodes[i].get()) == s) {
@@ -317,7 +322,8 @@ struct Emitter {
 };
 
 inline std::string operand_text(Operand const& o) {
-    auto text = fmt::format("{}{}@{}", o.region == Region::state ? "state " : "", to_string(o.meta), o.offset);
+    auto text =
+        fmt::format("{}{}@{}", o.region == Region::state ? "state " : "", to_string(o.meta), o.offset);
     if (o.micro_stride) text += fmt::format("+{}m", o.micro_stride);
     return text;
 }
@@ -331,8 +337,9 @@ PLAIT_INLINE Program emit(Sections const& sections, Backend const& backend, Stat
 PLAIT_INLINE std::string Program::text() const {
     std::string text;
     for (auto const& p : pieces) {
-        auto visits_of = std::count_if(visits.begin(), visits.end(),
-                                       [&](Visit const& v) { return &pieces[static_cast<std::size_t>(v.piece)] == &p; });
+        auto visits_of = std::count_if(visits.begin(), visits.end(), [&](Visit const& v) {
+            return &pieces[static_cast<std::size_t>(v.piece)] == &p;
+        });
         text += fmt::format("{} ({} x)\n", p.name, visits_of);
         for (int i = p.first; i < p.last; ++i) {
             auto const& n = instructions[static_cast<std::size_t>(i)];

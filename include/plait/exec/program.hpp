@@ -12,7 +12,8 @@
 
 namespace plait {
 
-/// `state` holds the variables and outlives programs; `scratch` is a program's own, overlaid by others between runs.
+/// `state` holds the variables and outlives programs; `scratch` is a program's own, overlaid by others
+/// between runs.
 enum class Region : std::uint8_t { state, scratch };
 
 /// A tensor at its planned place. A block of a micro-batch moves by `micro_stride` from one to the next.
@@ -32,8 +33,8 @@ struct Instruction {
     Origin origin;
 };
 
-/// Bytes of an arena by what they hold. Scratch rows are those alive when most is alive; `gaps` is what the placement
-/// adds to that.
+/// Bytes of an arena by what they hold. Scratch rows are those alive when most is alive; `gaps` is what the
+/// placement adds to that.
 struct MemoryTable {
     std::int64_t weights = 0, optimizer = 0, other_state = 0;
     std::int64_t gradients = 0, activations = 0, inputs = 0, workspace = 0, gaps = 0;
@@ -81,8 +82,8 @@ struct Program {
 /// Where a variable lies in the state region, in bytes.
 using StateOffset = std::function<std::int64_t(Variable const&)>;
 
-/// Gives every value a place and every node a kernel. Views share their input's place, updates their variable's, and
-/// elementwise results take the place of an input that is read for the last time.
+/// Gives every value a place and every node a kernel. Views share their input's place, updates their
+/// variable's, and elementwise results take the place of an input that is read for the last time.
 Program emit(Sections const& sections, Backend const& backend, StateOffset const& state_offset);
 
 }  // namespace plait

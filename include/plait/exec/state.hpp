@@ -14,7 +14,7 @@ namespace plait {
 
 /// The variables that programs share, in one block of device memory that is allocated when first needed.
 class State {
-public:
+  public:
     explicit State(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
 
     /// Adds variables that are not there yet; only before `allocate`. Two of one path are a UsageError.
@@ -38,7 +38,7 @@ public:
     /// Throws Error naming a parameter that is not finite.
     std::uint64_t parameter_hash() const;
 
-private:
+  private:
     std::shared_ptr<Backend> backend_;
     std::vector<std::shared_ptr<Variable>> variables_;
     std::unordered_map<Variable const*, std::int64_t> offsets_;

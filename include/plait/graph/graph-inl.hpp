@@ -38,10 +38,12 @@ PLAIT_INLINE std::shared_ptr<Node const> record(AnyOp op, std::vector<Value> inp
         if (origin.path.empty()) throw;
         fail<ShapeError>("{}, in {}", e.what(), origin.path);
     }
-    return std::make_shared<Node const>(Node{std::move(op), std::move(inputs), std::move(out), origin, ++sequence});
+    return std::make_shared<Node const>(
+        Node{std::move(op), std::move(inputs), std::move(out), origin, ++sequence});
 }
 
-PLAIT_INLINE Graph Graph::of(std::vector<Output> outputs, std::vector<Update> updates, std::vector<Mark> marks) {
+PLAIT_INLINE Graph Graph::of(std::vector<Output> outputs, std::vector<Update> updates,
+                             std::vector<Mark> marks) {
     Graph g{{}, std::move(outputs), std::move(updates), std::move(marks)};
     std::unordered_map<Node const*, bool> seen;
     std::vector<std::shared_ptr<Node const>> stack;
@@ -106,7 +108,8 @@ PLAIT_INLINE std::string Graph::dot() const {
     for (auto const& n : nodes) {
         text += fmt::format("  n{} [label=\"{}\\n{}\"{}];\n", index.at(n.get()), detail::node_label(*n),
                             to_string(n->outputs), source_of(*n) ? ", style=rounded" : "");
-        for (auto const& v : n->inputs) text += fmt::format("  n{} -> n{};\n", index.at(v.node.get()), index.at(n.get()));
+        for (auto const& v : n->inputs)
+            text += fmt::format("  n{} -> n{};\n", index.at(v.node.get()), index.at(n.get()));
     }
     for (auto const& o : outputs) {
         text += fmt::format("  \"{}\" [shape=ellipse];\n", o.name);

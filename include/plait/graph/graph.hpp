@@ -56,6 +56,13 @@ struct Node {
 
 inline Meta const& Value::meta() const { return node->outputs[static_cast<std::size_t>(output)]; }
 
+/// All outputs of a node.
+inline std::vector<Value> values_of(std::shared_ptr<Node const> const& node) {
+    std::vector<Value> values;
+    for (std::size_t i = 0; i < node->outputs.size(); ++i) values.push_back({node, static_cast<int>(i)});
+    return values;
+}
+
 /// A named result of a graph.
 struct Output {
     std::string name;
@@ -82,7 +89,8 @@ struct Graph {
     std::vector<Mark> marks;
 
     /// The nodes that `outputs` and `updates` need, in the order they were recorded; marks of other nodes go.
-    static Graph of(std::vector<Output> outputs, std::vector<Update> updates = {}, std::vector<Mark> marks = {});
+    static Graph of(std::vector<Output> outputs, std::vector<Update> updates = {},
+                    std::vector<Mark> marks = {});
 
     /// One line a node: "%12 = product(form=nt) %3 %11 : f32[8, 64]  # blocks.0.q forward".
     std::string text() const;

@@ -4,8 +4,8 @@
 
 namespace plait {
 
-/// The borders of the loop over micro-batches, put into the graph by the loop pass (parallel/loops.hpp) and resolved
-/// to addresses by the program (exec/program.hpp). Each is neutral when count is 1.
+/// The borders of the loop over micro-batches, put into the graph by the loop pass (parallel/loops.hpp) and
+/// resolved to addresses by the program (exec/program.hpp). Each is neutral when count is 1.
 
 /// The block of a whole value that the current micro-batch works on: [.., n, ..] -> [.., n / count, ..].
 struct MicroTake {
@@ -16,8 +16,8 @@ struct MicroTake {
 
     Metas infer(Metas const& in) const {
         Meta m = in.at(0);
-        check<ShapeError>(m.shape[dim] % count == 0, "micro-batches: {} does not divide dim {} of {}", count, dim,
-                          to_string(m));
+        check<ShapeError>(m.shape[dim] % count == 0, "micro-batches: {} does not divide dim {} of {}", count,
+                          dim, to_string(m));
         m.shape[dim] /= count;
         return {m};
     }

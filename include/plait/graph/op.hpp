@@ -31,16 +31,16 @@ struct Alias {
 };
 using Aliases = std::vector<Alias>;
 
-/// An op is a struct whose fields are its attributes. It must infer its outputs and say how its dims may be split;
-/// the rest is optional: `cost` (else every byte read and written once), `aliases`, `define` (its meaning in simpler
-/// ops; without it every backend needs a kernel), `vjp` (without it the op stops gradients with an error), and
-/// `localized` (attributes that hold sizes, made to fit a block).
+/// An op is a struct whose fields are its attributes. It must infer its outputs and say how its dims may be
+/// split; the rest is optional: `cost` (else every byte read and written once), `aliases`, `define` (its
+/// meaning in simpler ops; without it every backend needs a kernel), `vjp` (without it the op stops gradients
+/// with an error), and `localized` (attributes that hold sizes, made to fit a block).
 template <class T>
 concept Op = std::copyable<T> && requires(T const& op, Metas const& in) {
     { T::name } -> std::convertible_to<std::string_view>;
     { op.infer(in) } -> std::same_as<Metas>;
     { op.rule(in) } -> std::same_as<Rule>;
-} && (HasFields<T> || std::is_empty_v<T>);
+} &&(HasFields<T> || std::is_empty_v<T>);
 
 /// "0.5", "true", "[2, 0]": an attribute as the dump prints it.
 template <class T>
@@ -50,7 +50,8 @@ std::string attribute_text(T const& value) {
     else if constexpr (std::is_arithmetic_v<T>) return fmt::format("{}", value);
     else if constexpr (std::is_enum_v<T>) return std::string(name_of(value));
     else if constexpr (requires { value.has_value(); }) return value ? attribute_text(*value) : "none";
-    else if constexpr (std::is_convertible_v<T, std::string_view>) return std::string(std::string_view(value));
+    else if constexpr (std::is_convertible_v<T, std::string_view>)
+        return std::string(std::string_view(value));
     else if constexpr (requires { to_string(value); }) return to_string(value);
     else {
         std::string text = "[";
@@ -61,9 +62,10 @@ std::string attribute_text(T const& value) {
 
 /// Any op behind one type; copies share the op, which never changes.
 class AnyOp {
-public:
-    template <Op T>
-    AnyOp(T op) : self_(std::make_shared<Model<T>>(std::move(op))) {}
+  public:
+    template <class T>
+    requires(!std::same_as<T, AnyOp> && Op<T>) AnyOp(T op)
+        : self_(std::make_shared<Model<T>>(std::move(op))) {}
 
     std::string_view name() const { return self_->name(); }
     /// "rms_norm(eps=1e-06)": equal texts mean equal ops.
@@ -86,7 +88,7 @@ public:
         return self_->type() == typeid(T) ? &static_cast<Model<T> const*>(self_.get())->op : nullptr;
     }
 
-private:
+  private:
     struct Any {
         virtual ~Any() = default;
         virtual std::type_info const& type() const = 0;

@@ -22,11 +22,7 @@ PLAIT_INLINE std::vector<Value> Rewriter::mapped(std::vector<Value> const& value
 }
 
 PLAIT_INLINE std::vector<Value> Rewriter::keep(Node const& node) {
-    auto inputs = mapped(node.inputs);
-    auto copy = record(node.op, std::move(inputs));
-    std::vector<Value> outputs;
-    for (std::size_t i = 0; i < node.outputs.size(); ++i) outputs.push_back({copy, static_cast<int>(i)});
-    return outputs;
+    return values_of(record(node.op, mapped(node.inputs)));
 }
 
 PLAIT_INLINE void Rewriter::rewrite_node(std::shared_ptr<Node const> const& node) {
@@ -35,7 +31,8 @@ PLAIT_INLINE void Rewriter::rewrite_node(std::shared_ptr<Node const> const& node
     if (outputs.empty()) outputs = keep(*node);
     check(outputs.size() == node->outputs.size(), "a pass replaced {} by {} values, not {}", node->op.name(),
           outputs.size(), node->outputs.size());
-    for (std::size_t i = 0; i < outputs.size(); ++i) map_[{node, static_cast<int>(i)}] = std::move(outputs[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+        map_[{node, static_cast<int>(i)}] = std::move(outputs[i]);
 }
 
 PLAIT_INLINE Graph Rewriter::run() {

@@ -16,10 +16,11 @@ using Replace = std::function<std::vector<Value>(Node const& node, Rewriter& rew
 
 /// Records a graph again, node by node; sources stay the same nodes.
 class Rewriter {
-public:
+  public:
     Rewriter(Graph const& graph, Replace replace) : graph_(graph), replace_(std::move(replace)) {}
 
-    /// The value in the new graph that stands for `v` of the old one; its node is rewritten now if it was not yet.
+    /// The value in the new graph that stands for `v` of the old one; its node is rewritten now if it was not
+    /// yet.
     Value mapped(Value const& v);
     std::vector<Value> mapped(std::vector<Value> const& values);
     /// The node as it is, on mapped inputs.
@@ -28,7 +29,7 @@ public:
     /// The new graph, without nodes that nothing reads any more.
     Graph run();
 
-private:
+  private:
     void rewrite_node(std::shared_ptr<Node const> const& node);
 
     Graph const& graph_;
@@ -36,7 +37,9 @@ private:
     ValueMap<Value> map_;
 };
 
-inline Graph rewrite(Graph const& graph, Replace replace) { return Rewriter(graph, std::move(replace)).run(); }
+inline Graph rewrite(Graph const& graph, Replace replace) {
+    return Rewriter(graph, std::move(replace)).run();
+}
 
 /// The nodes that read each value; null stands for an output or an update of the graph.
 using Readers = ValueMap<std::vector<Node const*>>;

@@ -71,7 +71,8 @@ struct RuleReader {
     Rule::Operand operand(std::string_view text, int rank) {
         Rule::Operand dims;
         auto words = operand_words(text);
-        int named = static_cast<int>(std::count_if(words.begin(), words.end(), [](auto& w) { return !leading(w); }));
+        int named =
+            static_cast<int>(std::count_if(words.begin(), words.end(), [](auto& w) { return !leading(w); }));
         for (auto const& w : words) {
             if (!leading(w)) {
                 dims.push_back(dim(w));
@@ -90,7 +91,8 @@ struct RuleReader {
             rule.factors[f].size = value;
             origin[f] = std::move(where);
         } else if (rule.factors[f].size != value) {
-            clash(fmt::format("{} has size {} but {} has size {}", where, value, origin[f], rule.factors[f].size));
+            clash(fmt::format("{} has size {} but {} has size {}", where, value, origin[f],
+                              rule.factors[f].size));
         }
     }
 
@@ -111,7 +113,8 @@ struct RuleReader {
                         again = true;
                     } else if (unknowns == 1) {
                         if (known == 0 || value % known)
-                            clash(fmt::format("{} has size {}, which {} does not divide", where, value, known));
+                            clash(
+                                fmt::format("{} has size {}, which {} does not divide", where, value, known));
                         size(unknown, value / known, where);
                         any = true;
                     } else if (factors.size() == 1) {
@@ -144,7 +147,8 @@ struct RuleReader {
                 clash(fmt::format("input {} has {} dims, not {}", i, rank, named + ellipsis));
             if (open) ellipsis = rank - named;
         }
-        for (std::size_t i = 0; i < lhs.size(); ++i) rule.inputs.push_back(operand(lhs[i], in[i].shape.rank()));
+        for (std::size_t i = 0; i < lhs.size(); ++i)
+            rule.inputs.push_back(operand(lhs[i], in[i].shape.rank()));
         for (auto out : split_list(spec.substr(arrow + 2), ',')) rule.outputs.push_back(operand(out, -1));
         sizes();
         return std::move(rule);

@@ -9,8 +9,9 @@
 
 namespace plait {
 
-/// How the dims of an op may be split: each dim is a product of named factors, outermost first. A factor that inputs
-/// and outputs share shards; one that an output lacks is contracted, and that output is partial over its blocks.
+/// How the dims of an op may be split: each dim is a product of named factors, outermost first. A factor that
+/// inputs and outputs share shards; one that an output lacks is contracted, and that output is partial over
+/// its blocks.
 struct Rule {
     struct Factor {
         std::string name;
@@ -31,10 +32,10 @@ struct Rule {
     Shape output_shape(int output) const;
 };
 
-/// Reads "... m !k, ~n !k -> ... m n": operands by commas, dims by spaces, `...` for all leading dims, as many
-/// in every operand, `!` marks a factor whole, `1` a dim without factor, `(h g)` a product of two factors, `~` before an operand
-/// one that only lends its shape. Factor sizes come from `in`, and for a product the one unknown by division.
-/// Throws ShapeError naming `op` and the dims that clash.
+/// Reads "... m !k, ~n !k -> ... m n": operands by commas, dims by spaces, `...` for all leading dims, as
+/// many in every operand, `!` marks a factor whole, `1` a dim without factor, `(h g)` a product of two
+/// factors, `~` before an operand one that only lends its shape. Factor sizes come from `in`, and for a
+/// product the one unknown by division. Throws ShapeError naming `op` and the dims that clash.
 Rule parse_rule(std::string_view op, std::string_view spec, Metas const& in);
 
 }  // namespace plait

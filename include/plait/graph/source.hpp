@@ -23,8 +23,8 @@ struct Init {
 
 enum class VariableKind : std::uint8_t { parameter, optimizer, other };
 
-/// State that lives from step to step: a parameter, a moment of the optimizer. It has no memory of its own while a
-/// compiled program holds it; `value` is what it starts from, made from `init` when empty.
+/// State that lives from step to step: a parameter, a moment of the optimizer. It has no memory of its own
+/// while a compiled program holds it; `value` is what it starts from, made from `init` when empty.
 struct Variable {
     std::string path;  // "blocks.3.mlp.gate.weight"; set when the module is walked
     Meta meta;

@@ -11,8 +11,8 @@
 
 namespace plait {
 
-/// What a thread records with: the module path and phase that new nodes get. Every thread has its own; `Scope` and
-/// `Trace` set and restore it.
+/// What a thread records with: the module path and phase that new nodes get. Every thread has its own;
+/// `Scope` and `Trace` set and restore it.
 struct Recorder {
     Origin origin;
     std::map<std::string, int> ordinals;  // random sites handed out per module path
@@ -25,38 +25,40 @@ struct Recorder {
 
 /// Adds a name to the module path of the nodes recorded during its life.
 class Scope {
-public:
+  public:
     /// `path` is relative to the current one unless `absolute`.
     explicit Scope(std::string_view path, bool absolute = false);
     ~Scope() { Recorder::current().origin.path = std::move(outer_); }
     Scope(Scope const&) = delete;
     Scope& operator=(Scope const&) = delete;
 
-private:
+  private:
     std::string outer_;
 };
 
-/// Gives the nodes recorded during its life the origin of another node: what a pass does when it rewrites one.
+/// Gives the nodes recorded during its life the origin of another node: what a pass does when it rewrites
+/// one.
 class OriginScope {
-public:
-    explicit OriginScope(Origin origin) : outer_(std::exchange(Recorder::current().origin, std::move(origin))) {}
+  public:
+    explicit OriginScope(Origin origin)
+        : outer_(std::exchange(Recorder::current().origin, std::move(origin))) {}
     ~OriginScope() { Recorder::current().origin = std::move(outer_); }
     OriginScope(OriginScope const&) = delete;
     OriginScope& operator=(OriginScope const&) = delete;
 
-private:
+  private:
     Origin outer_;
 };
 
 /// The recording of one program: random sites count from zero, paths from the root.
 class Trace {
-public:
+  public:
     Trace() : outer_(std::exchange(Recorder::current(), Recorder())) {}
     ~Trace() { Recorder::current() = std::move(outer_); }
     Trace(Trace const&) = delete;
     Trace& operator=(Trace const&) = delete;
 
-private:
+  private:
     Recorder outer_;
 };
 

@@ -9,19 +9,29 @@
 
 namespace plait {
 
-/// Visits a module: a struct that lists its fields, a range or optional of modules, or a parameter (anything with a
-/// `variable`). Calls f(path, part) for every part that has a `variable` or a `path`; other fields are settings.
+/// Visits a module: a struct that lists its fields, a range or optional of modules, or a parameter (anything
+/// with a `variable`). Calls f(path, part) for every part that has a `variable` or a `path`; other fields are
+/// settings.
 template <class T, class F>
 void walk(T& part, std::string const& path, F const& f) {
-    if constexpr (requires { part.variable; } || requires { part.path; }) f(path, part);
+    if constexpr (
+        requires { part.variable; } || requires { part.path; })
+        f(path, part);
     if constexpr (HasFields<T>) {
         for_each_field(part, [&](std::string_view name, auto& field) {
             walk(field, path.empty() ? std::string(name) : path + "." + std::string(name), f);
         });
-    } else if constexpr (requires { part.begin(); part.end(); } && !std::is_convertible_v<T, std::string_view>) {
+    } else if constexpr (requires {
+                             part.begin();
+                             part.end();
+                         } &&
+                         !std::is_convertible_v<T, std::string_view>) {
         int i = 0;
         for (auto& element : part) walk(element, (path.empty() ? "" : path + ".") + std::to_string(i++), f);
-    } else if constexpr (requires { part.has_value(); *part; }) {
+    } else if constexpr (requires {
+                             part.has_value();
+                             *part;
+                         }) {
         if (part) walk(*part, path, f);
     }
 }

@@ -44,11 +44,12 @@ struct Gpt2Block {
         return y + nn::dropout(mlp(mlp_norm(y)), dropout);
     }
 
-    using fields = Fields<&Gpt2Block::attention_norm, &Gpt2Block::attention, &Gpt2Block::mlp_norm, &Gpt2Block::mlp>;
+    using fields =
+        Fields<&Gpt2Block::attention_norm, &Gpt2Block::attention, &Gpt2Block::mlp_norm, &Gpt2Block::mlp>;
 };
 
-/// GPT-2: learned positions, layer norm, GELU, biases. Radford et al., "Language models are unsupervised multitask
-/// learners", 2019.
+/// GPT-2: learned positions, layer norm, GELU, biases. Radford et al., "Language models are unsupervised
+/// multitask learners", 2019.
 struct Gpt2 {
     Config config;
     nn::Embedding tokens, positions;

@@ -16,9 +16,12 @@ struct LlamaMlp {
     explicit LlamaMlp(Config const& c)
         : gate(c.dim, hidden(c)),
           up(c.dim, hidden(c)),
-          down(hidden(c), c.dim, false, Init::normal(0.02 / std::sqrt(2.0 * static_cast<double>(c.layers)))) {}
+          down(hidden(c), c.dim, false, Init::normal(0.02 / std::sqrt(2.0 * static_cast<double>(c.layers)))) {
+    }
 
-    static std::int64_t hidden(Config const& c) { return c.hidden ? c.hidden : (c.dim * 8 / 3 + 63) / 64 * 64; }
+    static std::int64_t hidden(Config const& c) {
+        return c.hidden ? c.hidden : (c.dim * 8 / 3 + 63) / 64 * 64;
+    }
 
     // One by one: the order of arguments is the compiler's, the order of the program must not be.
     Tensor operator()(Tensor const& x) const {
@@ -49,10 +52,12 @@ struct LlamaBlock {
         return y + nn::dropout(mlp(mlp_norm(y)), dropout);
     }
 
-    using fields = Fields<&LlamaBlock::attention_norm, &LlamaBlock::attention, &LlamaBlock::mlp_norm, &LlamaBlock::mlp>;
+    using fields =
+        Fields<&LlamaBlock::attention_norm, &LlamaBlock::attention, &LlamaBlock::mlp_norm, &LlamaBlock::mlp>;
 };
 
-/// Llama: RMS norm, rotary positions, grouped-query attention, SwiGLU. Touvron et al., 2023; Grattafiori et al., 2024.
+/// Llama: RMS norm, rotary positions, grouped-query attention, SwiGLU. Touvron et al., 2023; Grattafiori et
+/// al., 2024.
 struct Llama {
     Config config;
     nn::Embedding tokens;

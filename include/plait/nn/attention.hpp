@@ -6,7 +6,8 @@
 
 namespace plait::nn {
 
-/// Causal self-attention with `heads` query heads that share `kv_heads` key and value heads; dim is a multiple of heads.
+/// Causal self-attention with `heads` query heads that share `kv_heads` key and value heads; dim is a
+/// multiple of heads.
 struct SelfAttention {
     Linear q, k, v, o;
     std::int64_t heads, kv_heads, head_dim;
@@ -21,7 +22,8 @@ struct SelfAttention {
           kv_heads(n_kv_heads),
           head_dim(dim / n_heads) {
         check<UsageError>(dim % heads == 0, "attention: {} heads do not divide the dim {}", heads, dim);
-        check<UsageError>(heads % kv_heads == 0, "attention: {} kv heads do not divide {} heads", kv_heads, heads);
+        check<UsageError>(heads % kv_heads == 0, "attention: {} kv heads do not divide {} heads", kv_heads,
+                          heads);
     }
 
     /// x [batch, seq, dim]; `table` from rope_table, or empty for no rotation.

@@ -36,7 +36,8 @@ struct Embedding {
     Parameter weight;
     std::string path;
 
-    Embedding(std::int64_t vocab, std::int64_t dim, Init init = Init::normal(0.02)) : weight(Shape{vocab, dim}, init) {}
+    Embedding(std::int64_t vocab, std::int64_t dim, Init init = Init::normal(0.02))
+        : weight(Shape{vocab, dim}, init) {}
 
     Tensor operator()(Tensor const& tokens) const {
         Scope scope(path, true);
@@ -71,7 +72,8 @@ struct RmsNorm {
     double eps;
     std::string path;
 
-    explicit RmsNorm(std::int64_t dim, double epsilon = 1e-5) : weight(Shape{dim}, Init::ones()), eps(epsilon) {}
+    explicit RmsNorm(std::int64_t dim, double epsilon = 1e-5)
+        : weight(Shape{dim}, Init::ones()), eps(epsilon) {}
 
     Tensor operator()(Tensor const& x) const {
         Scope scope(path, true);

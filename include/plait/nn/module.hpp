@@ -45,13 +45,13 @@ struct Stack {
 
 /// Random ops record nothing during its life: validation and generation.
 class Inference {
-public:
+  public:
     Inference() : outer_(std::exchange(Recorder::current().training, false)) {}
     ~Inference() { Recorder::current().training = outer_; }
     Inference(Inference const&) = delete;
     Inference& operator=(Inference const&) = delete;
 
-private:
+  private:
     bool outer_;
 };
 

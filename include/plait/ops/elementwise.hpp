@@ -8,7 +8,19 @@
 namespace plait {
 
 enum class UnaryFn : std::uint8_t {
-    exp, log, sqrt, rsqrt, reciprocal, square, absolute, tanh, sigmoid, relu, silu, gelu, is_finite
+    exp,
+    log,
+    sqrt,
+    rsqrt,
+    reciprocal,
+    square,
+    absolute,
+    tanh,
+    sigmoid,
+    relu,
+    silu,
+    gelu,
+    is_finite
 };
 std::string_view name_of(UnaryFn fn);
 
@@ -48,12 +60,22 @@ struct Affine {
     Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
 };
 
-enum class BinaryFn : std::uint8_t { add, subtract, multiply, divide, maximum, minimum, equal, not_equal, less };
+enum class BinaryFn : std::uint8_t {
+    add,
+    subtract,
+    multiply,
+    divide,
+    maximum,
+    minimum,
+    equal,
+    not_equal,
+    less
+};
 std::string_view name_of(BinaryFn fn);
 
-/// y = fn(a, b). Shapes are aligned at the right; a missing dim or one of size 1 is repeated. Comparisons give u8.
-/// The dtype is the wider one's when the ranks are equal, else that of the operand with more dims, so that a scalar
-/// or a gain does not widen a tensor.
+/// y = fn(a, b). Shapes are aligned at the right; a missing dim or one of size 1 is repeated. Comparisons
+/// give u8. The dtype is the wider one's when the ranks are equal, else that of the operand with more dims,
+/// so that a scalar or a gain does not widen a tensor.
 struct Binary {
     static constexpr std::string_view name = "binary";
     BinaryFn fn;
@@ -133,8 +155,8 @@ struct SwiGluGradient {
     Tensors define(Tensors const& x) const;
 };
 
-/// Keeps each element with probability 1 - rate and divides it by that: (x, key) -> y. `key` is i32[2]: seed and step.
-/// The mask depends on (key, site, logical element index) alone, so backward makes it again.
+/// Keeps each element with probability 1 - rate and divides it by that: (x, key) -> y. `key` is i32[2]: seed
+/// and step. The mask depends on (key, site, logical element index) alone, so backward makes it again.
 struct Dropout {
     static constexpr std::string_view name = "dropout";
     double rate = 0;

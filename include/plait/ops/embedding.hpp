@@ -4,7 +4,8 @@
 
 namespace plait {
 
-/// Rows of a table: (tokens i32[...], table[vocab, dim]) -> [..., dim]. A token outside the table is an error when run.
+/// Rows of a table: (tokens i32[...], table[vocab, dim]) -> [..., dim]. A token outside the table is an error
+/// when run.
 struct Embedding {
     static constexpr std::string_view name = "embedding";
 
@@ -14,7 +15,8 @@ struct Embedding {
     Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
 };
 
-/// (tokens, dy[..., dim], ~table) -> f32[vocab, dim]: each row is the sum of its tokens' gradients, in token order.
+/// (tokens, dy[..., dim], ~table) -> f32[vocab, dim]: each row is the sum of its tokens' gradients, in token
+/// order.
 struct EmbeddingGradient {
     static constexpr std::string_view name = "embedding_gradient";
 

@@ -4,8 +4,8 @@
 
 namespace plait {
 
-/// Negative log-likelihood of each target: (logits[..., vocab], targets i32[...]) -> (nll f32[...], lse f32[...]);
-/// f64 for f64 logits. A negative target is ignored: its nll is 0. `vocab` stays whole here.
+/// Negative log-likelihood of each target: (logits[..., vocab], targets i32[...]) -> (nll f32[...], lse
+/// f32[...]); f64 for f64 logits. A negative target is ignored: its nll is 0. `vocab` stays whole here.
 struct CrossEntropy {
     static constexpr std::string_view name = "cross_entropy";
 
@@ -25,8 +25,8 @@ struct CrossEntropyGradient {
     Tensors define(Tensors const& x) const;
 };
 
-/// The output projection and its loss, `chunk` tokens at a time, so that the logits are never whole in memory:
-/// (x[..., dim], w[vocab, dim], targets i32[...]) -> (nll f32[...], lse f32[...]).
+/// The output projection and its loss, `chunk` tokens at a time, so that the logits are never whole in
+/// memory: (x[..., dim], w[vocab, dim], targets i32[...]) -> (nll f32[...], lse f32[...]).
 struct LinearCrossEntropy {
     static constexpr std::string_view name = "linear_cross_entropy";
     std::int64_t chunk = 1024;
@@ -52,7 +52,8 @@ struct LinearCrossEntropyGradient {
 };
 
 /// Loss and gradients in one pass, where dnll is known before the loss:
-/// (x, w, targets, dnll[...]) -> (nll, lse, dx, dw f32). Made by the fusion pass; each chunk's logits are made once.
+/// (x, w, targets, dnll[...]) -> (nll, lse, dx, dw f32). Made by the fusion pass; each chunk's logits are
+/// made once.
 struct LinearCrossEntropyStep {
     static constexpr std::string_view name = "linear_cross_entropy_step";
     std::int64_t chunk = 1024;
@@ -64,10 +65,12 @@ struct LinearCrossEntropyStep {
     Tensors define(Tensors const& x) const;
 };
 
-/// Mean negative log-likelihood over the targets that are not negative: logits [..., vocab], targets i32[...] -> f32[].
+/// Mean negative log-likelihood over the targets that are not negative: logits [..., vocab], targets i32[...]
+/// -> f32[].
 Tensor cross_entropy(Tensor const& logits, Tensor const& targets);
 /// The same from the last hidden state and the output weight [vocab, dim], without ever holding all logits.
-Tensor linear_cross_entropy(Tensor const& x, Tensor const& w, Tensor const& targets, std::int64_t chunk = 1024);
+Tensor linear_cross_entropy(Tensor const& x, Tensor const& w, Tensor const& targets,
+                            std::int64_t chunk = 1024);
 
 }  // namespace plait
 

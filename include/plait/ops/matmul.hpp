@@ -5,12 +5,14 @@
 namespace plait {
 
 /// The three products of a linear layer with weight [n, k], closed under differentiation:
-/// nt: x[..., k], w[n, k] -> [..., n] · nn: y[..., n], w[n, k] -> [..., k] · tn: y[..., n], x[..., k] -> [n, k].
+/// nt: x[..., k], w[n, k] -> [..., n] · nn: y[..., n], w[n, k] -> [..., k] · tn: y[..., n], x[..., k] -> [n,
+/// k].
 enum class ProductForm : std::uint8_t { nt, nn, tn };
 std::string_view name_of(ProductForm form);
 
-/// A sum of `terms` products of one form and one output shape: (a1, b1, a2, b2, ...) -> y. Accumulates in f32 (f64 for
-/// f64). The form tn sums over the batch, so its output is f32 for bf16 operands; the others keep the operands' dtype.
+/// A sum of `terms` products of one form and one output shape: (a1, b1, a2, b2, ...) -> y. Accumulates in f32
+/// (f64 for f64). The form tn sums over the batch, so its output is f32 for bf16 operands; the others keep
+/// the operands' dtype.
 struct Product {
     static constexpr std::string_view name = "product";
     ProductForm form = ProductForm::nt;
@@ -27,8 +29,8 @@ struct Product {
 enum class Epilogue : std::uint8_t { bias, bias_gelu };
 std::string_view name_of(Epilogue e);
 
-/// Product nt with an epilogue: (x[..., k], w[n, k], b[n]) -> y[..., n]; bias_gelu also gives the value before GELU,
-/// which its backward reads: (..., n) twice. Made by the fusion pass.
+/// Product nt with an epilogue: (x[..., k], w[n, k], b[n]) -> y[..., n]; bias_gelu also gives the value
+/// before GELU, which its backward reads: (..., n) twice. Made by the fusion pass.
 struct Linear {
     static constexpr std::string_view name = "linear";
     Epilogue epilogue = Epilogue::bias;
@@ -40,8 +42,8 @@ struct Linear {
     Tensors define(Tensors const& x) const;
 };
 
-/// Batched matrix product: a[..., m, k] · b[..., k, n] -> [..., m, n], either operand's last two dims swapped on
-/// request. Leading dims are equal.
+/// Batched matrix product: a[..., m, k] · b[..., k, n] -> [..., m, n], either operand's last two dims swapped
+/// on request. Leading dims are equal.
 struct MatMul {
     static constexpr std::string_view name = "matmul";
     bool transpose_a = false, transpose_b = false;

@@ -4,9 +4,9 @@
 
 namespace plait {
 
-/// Layer norm over the last dim: (x[..., d], gain[d], bias[d]) -> (y[..., d], mean f32[...], rstd f32[...]). With
-/// `residual` (set by the fusion pass) x comes as two addends, (x, r, gain, bias), and their sum is a fourth output.
-/// Statistics are f32 (f64 for f64). Ba et al., "Layer normalization", 2016.
+/// Layer norm over the last dim: (x[..., d], gain[d], bias[d]) -> (y[..., d], mean f32[...], rstd f32[...]).
+/// With `residual` (set by the fusion pass) x comes as two addends, (x, r, gain, bias), and their sum is a
+/// fourth output. Statistics are f32 (f64 for f64). Ba et al., "Layer normalization", 2016.
 struct LayerNorm {
     static constexpr std::string_view name = "layer_norm";
     double eps = 1e-5;
@@ -19,7 +19,8 @@ struct LayerNorm {
     Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
 };
 
-/// (dy, x, gain, mean, rstd) -> (dx, dgain f32[d], dbias f32[d]). With `residual` a sixth input is added to dx.
+/// (dy, x, gain, mean, rstd) -> (dx, dgain f32[d], dbias f32[d]). With `residual` a sixth input is added to
+/// dx.
 struct LayerNormGradient {
     static constexpr std::string_view name = "layer_norm_gradient";
     bool residual = false;
@@ -31,8 +32,8 @@ struct LayerNormGradient {
     Tensors define(Tensors const& x) const;
 };
 
-/// RMS norm over the last dim: (x[..., d], gain[d]) -> (y[..., d], rstd f32[...]). With `residual` x comes as two
-/// addends, (x, r, gain), and their sum is a third output. Zhang and Sennrich, "Root mean square layer
+/// RMS norm over the last dim: (x[..., d], gain[d]) -> (y[..., d], rstd f32[...]). With `residual` x comes as
+/// two addends, (x, r, gain), and their sum is a third output. Zhang and Sennrich, "Root mean square layer
 /// normalization", 2019.
 struct RmsNorm {
     static constexpr std::string_view name = "rms_norm";

@@ -81,14 +81,6 @@ PLAIT_INLINE Metas Commit::infer(Metas const& in) const {
     return detail::outputs(r, {in[0].dtype});
 }
 
-PLAIT_INLINE Rule Accumulate::rule(Metas const& in) const { return parse_rule(name, "..., ... -> ...", in); }
-PLAIT_INLINE Metas Accumulate::infer(Metas const& in) const {
-    auto r = rule(in);
-    auto t = in[0].dtype;
-    detail::want(name, in, {{"the total", {t}}, {"x", {t}}});
-    return detail::outputs(r, {t});
-}
-
 PLAIT_INLINE Tensor sum_squares(Tensors const& x) { return apply_one(SumSquares{}, x); }
 
 }  // namespace plait

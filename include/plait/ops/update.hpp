@@ -4,9 +4,9 @@
 
 namespace plait {
 
-/// One AdamW step: (p, g, m, v, rate[], step i32[]) -> (p, m, v); `step` counts from 1. With `scaled` one more scalar
-/// input multiplies g, with `guarded` one more u8 scalar leaves everything as it is when 0 (both set by the fusion
-/// pass). Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+/// One AdamW step: (p, g, m, v, rate[], step i32[]) -> (p, m, v); `step` counts from 1. With `scaled` one
+/// more scalar input multiplies g, with `guarded` one more u8 scalar leaves everything as it is when 0 (both
+/// set by the fusion pass). Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
 struct AdamWUpdate {
     static constexpr std::string_view name = "adamw";
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0;
@@ -32,15 +32,6 @@ struct SumSquares {
 /// What a state variable holds after the step: (old, new, ok u8[]) -> ok ? new : old, in old's place.
 struct Commit {
     static constexpr std::string_view name = "commit";
-
-    Metas infer(Metas const& in) const;
-    Rule rule(Metas const& in) const;
-    Aliases aliases() const { return {{0, 0, true}}; }
-};
-
-/// (total, x) -> total + x in total's place: what the loop over micro-batches does to a sum over the batch.
-struct Accumulate {
-    static constexpr std::string_view name = "accumulate";
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;

@@ -13,7 +13,8 @@ struct Reshape {
     using fields = Fields<&Reshape::shape>;
 
     Metas infer(Metas const& in) const;
-    /// Dims that the two shapes share or split evenly become common factors, outermost first; the rest is whole.
+    /// Dims that the two shapes share or split evenly become common factors, outermost first; the rest is
+    /// whole.
     Rule rule(Metas const& in) const;
     Aliases aliases() const { return {{0, 0, true}}; }
     AnyOp localized(Metas const& in, Metas const& out) const;

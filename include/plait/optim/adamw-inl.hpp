@@ -13,10 +13,11 @@ namespace detail {
 
 template <class T>
 Tensor scalar_feed(std::string name, std::function<T(StepInfo const&)> value) {
-    return feed_input(std::move(name), {dtype_of<T>, {}}, [value = std::move(value)](StepInfo const& at, std::byte* to) {
-        T x = value(at);
-        std::memcpy(to, &x, sizeof x);
-    });
+    return feed_input(std::move(name), {dtype_of<T>, {}},
+                      [value = std::move(value)](StepInfo const& at, std::byte* to) {
+                          T x = value(at);
+                          std::memcpy(to, &x, sizeof x);
+                      });
 }
 
 }  // namespace detail

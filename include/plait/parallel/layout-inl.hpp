@@ -33,7 +33,8 @@ PLAIT_INLINE NodeLayout choose(Node const& node, std::vector<AxisLayout> const& 
     Metas in;
     for (auto const& v : node.inputs) in.push_back(v.meta());
     Rule rule = node.op.rule(in);
-    NodeLayout layout{-1, std::vector<AxisLayout>(inputs.size()), std::vector<AxisLayout>(node.outputs.size())};
+    NodeLayout layout{-1, std::vector<AxisLayout>(inputs.size()),
+                      std::vector<AxisLayout>(node.outputs.size())};
     for (std::size_t i = 0; i < inputs.size() && layout.factor < 0; ++i) {
         if (!inputs[i].is_shard()) continue;
         auto const& dim = rule.inputs[i][static_cast<std::size_t>(inputs[i].dim)];
@@ -41,7 +42,8 @@ PLAIT_INLINE NodeLayout choose(Node const& node, std::vector<AxisLayout> const& 
     }
     if (layout.factor < 0) return layout;
     for (std::size_t i = 0; i < inputs.size(); ++i)
-        if (int d = detail::outer_dim(rule.inputs[i], layout.factor); d >= 0) layout.inputs[i] = AxisLayout::shard(d);
+        if (int d = detail::outer_dim(rule.inputs[i], layout.factor); d >= 0)
+            layout.inputs[i] = AxisLayout::shard(d);
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
         int d = detail::outer_dim(rule.outputs[i], layout.factor);
         layout.outputs[i] = d >= 0 ? AxisLayout::shard(d) : AxisLayout::partial();

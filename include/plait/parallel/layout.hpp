@@ -23,16 +23,16 @@ struct AxisLayout {
 };
 std::string to_string(AxisLayout const& layout);
 
-/// What an axis does to one node: which factor of its rule it cuts (-1: none, every block does the same work), and how
-/// its inputs must come and its outputs leave. A partial output is an addend of the sum.
+/// What an axis does to one node: which factor of its rule it cuts (-1: none, every block does the same
+/// work), and how its inputs must come and its outputs leave. A partial output is an addend of the sum.
 struct NodeLayout {
     int factor = -1;
     std::vector<AxisLayout> inputs, outputs;
 };
 
-/// Chooses the factor of `node` that an axis of `size` cuts, given how its inputs are laid out: the factor of the first
-/// input that is sharded. Other inputs that hold the factor must be cut along it too; where one is sharded otherwise
-/// or the factor must stay whole, the input is wanted whole (replicate).
+/// Chooses the factor of `node` that an axis of `size` cuts, given how its inputs are laid out: the factor of
+/// the first input that is sharded. Other inputs that hold the factor must be cut along it too; where one is
+/// sharded otherwise or the factor must stay whole, the input is wanted whole (replicate).
 NodeLayout choose(Node const& node, std::vector<AxisLayout> const& inputs, std::int64_t size);
 
 }  // namespace plait

@@ -28,7 +28,7 @@ struct LoopCutter {
     int last = 0;
 
     Sections result;
-    ValueMap<Value> blocks, wholes;                         // old value -> new value
+    ValueMap<Value> blocks, wholes;                                 // old value -> new value
     std::map<std::tuple<Node const*, int, int, int>, Value> taken;  // (value, dim, section) -> block
 
     bool in_loop(Node const* n) const { return nodes.at(n).factor >= 0; }
@@ -39,8 +39,8 @@ struct LoopCutter {
             if (auto const* s = source_of(*n)) {
                 bool cut = s->kind == SourceKind::batch;
                 check<UsageError>(!cut || (s->meta.shape.rank() > 0 && s->meta.shape[0] % count == 0),
-                                  "plan: {} micro-batches do not divide the batch of {} ({}): use a divisor", count,
-                                  s->label, to_string(s->meta));
+                                  "plan: {} micro-batches do not divide the batch of {} ({}): use a divisor",
+                                  count, s->label, to_string(s->meta));
                 // The source itself holds the whole batch; readers take their block.
                 layout[{n, 0}] = cut ? AxisLayout::shard(0) : AxisLayout{};
                 continue;
@@ -48,7 +48,8 @@ struct LoopCutter {
             std::vector<AxisLayout> in;
             for (auto const& v : n->inputs) in.push_back(laid(v).is_partial() ? AxisLayout{} : laid(v));
             auto& chosen = nodes[n.get()] = choose(*n, in, count);
-            for (std::size_t i = 0; i < n->outputs.size(); ++i) layout[{n, static_cast<int>(i)}] = chosen.outputs[i];
+            for (std::size_t i = 0; i < n->outputs.size(); ++i)
+                layout[{n, static_cast<int>(i)}] = chosen.outputs[i];
         }
     }
 
@@ -77,7 +78,8 @@ struct LoopCutter {
             if (source_of(*n)) continue;
             int at = in_loop(n.get()) ? 1 : 0;
             each_input(*n, [&](Value const& v, AxisLayout const& wanted) {
-                if (!source_of(*v.node)) at = std::max(at, section.at(v.node.get()) + distance(v, n.get(), wanted));
+                if (!source_of(*v.node))
+                    at = std::max(at, section.at(v.node.get()) + distance(v, n.get(), wanted));
             });
             section[n.get()] = at;
             deepest = std::max(deepest, at);
@@ -172,8 +174,9 @@ struct LoopCutter {
         place();
         auto order = graph.nodes;
         std::erase_if(order, [](auto const& n) { return source_of(*n) != nullptr; });
-        std::stable_sort(order.begin(), order.end(),
-                         [&](auto const& a, auto const& b) { return section.at(a.get()) < section.at(b.get()); });
+        std::stable_sort(order.begin(), order.end(), [&](auto const& a, auto const& b) {
+            return section.at(a.get()) < section.at(b.get());
+        });
         for (auto const& n : order) build(n);
         auto outputs = graph.outputs;
         for (auto& o : outputs) o.value = whole(o.value);

@@ -1,16 +1,16 @@
 #pragma once
 
 #include "plait/core/inline.hpp"
-#include "plait/graph/sections.hpp"
 #include "plait/graph/graph.hpp"
+#include "plait/graph/sections.hpp"
 
 namespace plait {
 
-/// The axis of micro-batches, in time: dim 0 of every batch column is cut into `count` blocks, layouts follow from the
-/// rules, and nodes that work on a block become the body of a loop. Sums over the batch turn into running totals;
-/// where a body reads such a total, an earlier loop makes it, holding only what it needs, because every node is placed
-/// as late as its readers allow. A block read after its loop, or by a later loop, is kept for all micro-batches.
-/// Throws UsageError where `count` does not divide the batch.
+/// The axis of micro-batches, in time: dim 0 of every batch column is cut into `count` blocks, layouts follow
+/// from the rules, and nodes that work on a block become the body of a loop. Sums over the batch turn into
+/// running totals; where a body reads such a total, an earlier loop makes it, holding only what it needs,
+/// because every node is placed as late as its readers allow. A block read after its loop, or by a later
+/// loop, is kept for all micro-batches. Throws UsageError where `count` does not divide the batch.
 Sections cut_loops(Graph const& graph, std::int64_t count);
 
 }  // namespace plait

@@ -12,7 +12,7 @@ namespace plait {
 /// Where and how a program runs; the model says only what. Each call adds a line:
 ///     Plan().micro_batches(8).recompute("blocks.*").compute(bf16)
 class Plan {
-public:
+  public:
     /// Cuts the batch into `count` pieces that run one after another and add up their gradients.
     Plan& micro_batches(std::int64_t count) {
         check<UsageError>(count >= 1, "plan: {} micro-batches: use 1 or more", count);
@@ -36,7 +36,7 @@ public:
     std::vector<std::string> const& recompute() const { return recompute_; }
     DType compute() const { return compute_; }
 
-private:
+  private:
     std::int64_t micro_batches_ = 1;
     std::vector<std::string> recompute_;
     DType compute_ = f32;

@@ -41,11 +41,6 @@ struct Fusion {
         auto const* b = n.op.as<Binary>();
         return b && b->fn == fn;
     }
-    static std::vector<Value> outputs_of(std::shared_ptr<Node const> const& n) {
-        std::vector<Value> values;
-        for (std::size_t i = 0; i < n->outputs.size(); ++i) values.push_back({n, static_cast<int>(i)});
-        return values;
-    }
     Value value(Node const& n, int i = 0) const { return {shared.at(&n), i}; }
 
     /// product + bias, and GELU after it.
@@ -56,7 +51,8 @@ struct Fusion {
         auto const& b = n.inputs[1].meta();
         if (!p || p->form != ProductForm::nt || p->terms != 1 || only_reader(x) != &n) return {};
         if (b.shape.rank() != 1 || b.shape[0] != x.meta().shape.back() || n.outputs[0] != x.meta()) return {};
-        std::vector<Value> in{r.mapped(x.node->inputs[0]), r.mapped(x.node->inputs[1]), r.mapped(n.inputs[1])};
+        std::vector<Value> in{r.mapped(x.node->inputs[0]), r.mapped(x.node->inputs[1]),
+                              r.mapped(n.inputs[1])};
         auto gelu = readers.find(value(n));
         if (gelu != readers.end())
             for (auto const* reader : gelu->second) {
@@ -71,24 +67,28 @@ struct Fusion {
 
     /// x + r, read by a norm.
     std::vector<Value> residual_norm(Node const& n, Rewriter& r) {
-        if (!is(n, BinaryFn::add) || n.inputs[0].meta() != n.outputs[0] || n.inputs[1].meta() != n.outputs[0]) return {};
+        if (!is(n, BinaryFn::add) || n.inputs[0].meta() != n.outputs[0] || n.inputs[1].meta() != n.outputs[0])
+            return {};
         auto join = [&](Node const* norm, AnyOp op) -> std::vector<Value> {
-            if (norm->origin.phase != n.origin.phase || norm->origin.recomputed != n.origin.recomputed) return {};
+            if (norm->origin.phase != n.origin.phase || norm->origin.recomputed != n.origin.recomputed)
+                return {};
             std::vector<Value> in{r.mapped(n.inputs[0]), r.mapped(n.inputs[1])};
             for (std::size_t i = 1; i < norm->inputs.size(); ++i) {
                 if (!source_of(*norm->inputs[i].node)) return {};
                 in.push_back(norm->inputs[i]);
             }
             OriginScope origin(norm->origin);
-            auto all = outputs_of(record(std::move(op), std::move(in)));
+            auto all = values_of(record(std::move(op), std::move(in)));
             Value sum = all.back();
             all.pop_back();
             made[norm] = std::move(all);
             return {sum};
         };
-        if (auto const* norm = reader_that_is<RmsNorm>(value(n), 0); norm && !norm->op.as<RmsNorm>()->residual)
+        if (auto const* norm = reader_that_is<RmsNorm>(value(n), 0);
+            norm && !norm->op.as<RmsNorm>()->residual)
             return join(norm, RmsNorm{norm->op.as<RmsNorm>()->eps, true});
-        if (auto const* norm = reader_that_is<LayerNorm>(value(n), 0); norm && !norm->op.as<LayerNorm>()->residual)
+        if (auto const* norm = reader_that_is<LayerNorm>(value(n), 0);
+            norm && !norm->op.as<LayerNorm>()->residual)
             return join(norm, LayerNorm{norm->op.as<LayerNorm>()->eps, true});
         return {};
     }
@@ -104,7 +104,8 @@ struct Fusion {
         if (past == value(n) || past.meta() != n.outputs[0] || past.node->sequence > n.sequence) return {};
         auto in = r.mapped(n.inputs);
         in.push_back(r.mapped(past));
-        auto all = outputs_of(record(rms ? AnyOp(RmsNormGradient{true}) : AnyOp(LayerNormGradient{true}), std::move(in)));
+        auto all = values_of(
+            record(rms ? AnyOp(RmsNormGradient{true}) : AnyOp(LayerNormGradient{true}), std::move(in)));
         made[add] = {all[0]};
         return all;
     }
@@ -139,7 +140,7 @@ struct Fusion {
         } else {
             return {};
         }
-        auto all = outputs_of(record(LinearCrossEntropyStep{op->chunk}, std::move(in)));
+        auto all = values_of(record(LinearCrossEntropyStep{op->chunk}, std::move(in)));
         made[gradient] = {all[2], all[3]};
         return {all[0], all[1]};
     }
@@ -149,16 +150,19 @@ struct Fusion {
         auto const* op = n.op.as<AdamWUpdate>();
         if (!op || op->scaled || op->guarded) return {};
         auto const& g = n.inputs[1];
-        if (!is(*g.node, BinaryFn::multiply) || g.node->inputs[1].meta().shape.rank() != 0 || only_reader(g) != &n) return {};
+        if (!is(*g.node, BinaryFn::multiply) || g.node->inputs[1].meta().shape.rank() != 0 ||
+            only_reader(g) != &n)
+            return {};
         auto in = r.mapped(n.inputs);
         in[1] = r.mapped(g.node->inputs[0]);
         in.push_back(r.mapped(g.node->inputs[1]));
         auto scaled = *op;
         scaled.scaled = true;
-        return outputs_of(record(scaled, std::move(in)));
+        return values_of(record(scaled, std::move(in)));
     }
 
-    /// The guard: all outputs of an update are committed under one flag, so the update looks at the flag itself.
+    /// The guard: all outputs of an update are committed under one flag, so the update looks at the flag
+    /// itself.
     std::vector<Value> guarded_update(Node const& n, Rewriter& r) {
         if (!n.op.as<Commit>()) return {};
         auto const& fresh = n.inputs[1];
@@ -169,14 +173,15 @@ struct Fusion {
         for (int i = 0; i < 3; ++i) {
             auto const* c = only_reader({fresh.node, i});
             auto const& old = fresh.node->inputs[static_cast<std::size_t>(old_of[i])];
-            if (!c || !c->op.as<Commit>() || !(c->inputs[0] == old) || !(c->inputs[2] == n.inputs[2])) return {};
+            if (!c || !c->op.as<Commit>() || !(c->inputs[0] == old) || !(c->inputs[2] == n.inputs[2]))
+                return {};
             commits.push_back(c);
         }
         auto in = r.mapped(fresh.node->inputs);
         in.push_back(r.mapped(n.inputs[2]));
         auto guarded = *op;
         guarded.guarded = true;
-        auto all = outputs_of(record(guarded, std::move(in)));
+        auto all = values_of(record(guarded, std::move(in)));
         for (std::size_t i = 0; i < 3; ++i) made[commits[i]] = {all[i]};
         return made.at(&n);
     }
@@ -196,9 +201,11 @@ struct Fusion {
 
 PLAIT_INLINE Graph fuse(Graph const& graph) {
     using detail::Fusion;
-    auto pass = [](Graph const& g, std::initializer_list<Fusion::Row> rows) { return Fusion{g, readers_of(g)}.run(rows); };
-    auto fused = pass(graph, {&Fusion::bias, &Fusion::residual_norm, &Fusion::residual_gradient, &Fusion::loss_step,
-                              &Fusion::scaled_update});
+    auto pass = [](Graph const& g, std::initializer_list<Fusion::Row> rows) {
+        return Fusion{g, readers_of(g)}.run(rows);
+    };
+    auto fused = pass(graph, {&Fusion::bias, &Fusion::residual_norm, &Fusion::residual_gradient,
+                              &Fusion::loss_step, &Fusion::scaled_update});
     // A second round, since it looks at what the first one made.
     return pass(fused, {&Fusion::guarded_update});
 }

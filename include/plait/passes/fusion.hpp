@@ -5,9 +5,9 @@
 
 namespace plait {
 
-/// Joins neighbours into ops that have one kernel: bias and GELU into products, residual adds into norms and their
-/// gradients, loss and gradient of the chunked projection, clipping and the guard into updates. Each is a row of a
-/// table in fusion-inl.hpp.
+/// Joins neighbours into ops that have one kernel: bias and GELU into products, residual adds into norms and
+/// their gradients, loss and gradient of the chunked projection, clipping and the guard into updates. Each is
+/// a row of a table in fusion-inl.hpp.
 Graph fuse(Graph const& graph);
 
 }  // namespace plait

@@ -9,13 +9,15 @@
 
 namespace plait {
 
-PLAIT_INLINE Graph expand_definitions(Graph const& graph, std::function<bool(std::string_view)> const& has_kernel) {
+PLAIT_INLINE Graph expand_definitions(Graph const& graph,
+                                      std::function<bool(std::string_view)> const& has_kernel) {
     auto missing = [&](Node const& n) { return !source_of(n) && !has_kernel(n.op.name()); };
     Graph g = graph;
     while (std::any_of(g.nodes.begin(), g.nodes.end(), [&](auto const& n) { return missing(*n); }))
         g = rewrite(g, [&](Node const& node, Rewriter& r) -> std::vector<Value> {
             if (!missing(node)) return {};
-            check(node.op.has_define(), "the backend has no kernel for {}, and it has no definition in simpler ops",
+            check(node.op.has_define(),
+                  "the backend has no kernel for {}, and it has no definition in simpler ops",
                   node.op.name());
             Tensors x;
             for (auto const& v : r.mapped(node.inputs)) x.emplace_back(v);

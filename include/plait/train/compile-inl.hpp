@@ -16,7 +16,7 @@ namespace detail {
 
 /// Puts every variable back to reading itself when a recording ends, however it ends.
 class Recording {
-public:
+  public:
     explicit Recording(State const& state) : state_(state) {}
     ~Recording() {
         for (auto const& v : state_.variables()) v->current = v->source;
@@ -24,7 +24,7 @@ public:
     Recording(Recording const&) = delete;
     Recording& operator=(Recording const&) = delete;
 
-private:
+  private:
     State const& state_;
     Trace trace_;
 };
@@ -42,12 +42,14 @@ inline Tensor finite_row(Row const& row) {
 /// What is only a view of a variable is copied: its place changes when the step is stored.
 inline Tensor settled(Value const& v) {
     Value root = v;
-    while (!root.node->inputs.empty() && root.node->op.aliases().size() == 1 && root.node->op.aliases()[0].view)
+    while (!root.node->inputs.empty() && root.node->op.aliases().size() == 1 &&
+           root.node->op.aliases()[0].view)
         root = root.node->inputs[0];
     return source_of(*root.node) ? apply_one(Cast{v.meta().dtype}, {Tensor(v)}) : Tensor(v);
 }
 
-inline Graph record_step(State const& state, Columns const& columns, std::function<Row(Batch const&)> const& f) {
+inline Graph record_step(State const& state, Columns const& columns,
+                         std::function<Row(Batch const&)> const& f) {
     Recording recording(state);
     Batch batch;
     for (auto const& [name, meta] : columns) batch.columns[name] = batch_input(name, meta);
@@ -79,7 +81,8 @@ inline Graph run_passes(Graph graph, Plan const& plan, Backend const& backend) {
     graph = lower_precision(graph, plan.compute());
     graph = recompute(graph, plan.recompute());
     graph = fuse(graph);
-    return expand_definitions(graph, [&](std::string_view op) { return find_kernel(backend.kernels(), op) != nullptr; });
+    return expand_definitions(
+        graph, [&](std::string_view op) { return find_kernel(backend.kernels(), op) != nullptr; });
 }
 
 PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
@@ -89,7 +92,8 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     Graph passed = run_passes(recorded, plan, backend);
     auto program = emit(cut_loops(passed, plan.micro_batches()), backend,
                         [&](Variable const& v) { return state->offset_of(v); });
-    return Step(std::move(program), {std::move(recorded), std::move(passed)}, std::move(state), std::move(scratch));
+    return Step(std::move(program), {std::move(recorded), std::move(passed)}, std::move(state),
+                std::move(scratch));
 }
 
 }  // namespace detail
@@ -129,13 +133,15 @@ PLAIT_INLINE std::vector<Array> evaluate(Tensors const& x) {
     for (auto const& n : graph.nodes)
         if (auto const* s = source_of(*n)) {
             check<UsageError>(s->kind != SourceKind::batch && s->kind != SourceKind::feed,
-                              "evaluate: the value reads the {} '{}', which only a compiled step has", name_of(s->kind),
-                              s->label);
+                              "evaluate: the value reads the {} '{}', which only a compiled step has",
+                              name_of(s->kind), s->label);
             if (auto v = s->variable.lock()) variables.push_back(std::move(v));
         }
     state->add(variables);
-    graph = expand_definitions(graph, [&](std::string_view op) { return find_kernel(backend->kernels(), op) != nullptr; });
-    auto program = emit(cut_loops(graph, 1), *backend, [&](Variable const& v) { return state->offset_of(v); });
+    graph = expand_definitions(
+        graph, [&](std::string_view op) { return find_kernel(backend->kernels(), op) != nullptr; });
+    auto program =
+        emit(cut_loops(graph, 1), *backend, [&](Variable const& v) { return state->offset_of(v); });
     Executor executor(std::move(program), state, std::make_shared<Scratch>(backend));
     std::vector<Array> arrays;
     for (auto& [name, array] : executor.run({}, {})) arrays.push_back(std::move(array));

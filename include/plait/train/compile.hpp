@@ -50,8 +50,9 @@ std::shared_ptr<State> state(Module& module, std::shared_ptr<Backend> backend = 
 }
 /// The same with the optimizer's.
 template <class Module, class Optimizer>
-    requires requires(Optimizer& o, std::vector<std::shared_ptr<Variable>> const& v) { o.prepare(v); }
-std::shared_ptr<State> state(Module& module, Optimizer& optimizer, std::shared_ptr<Backend> backend = cpu_backend()) {
+requires requires(Optimizer& o, std::vector<std::shared_ptr<Variable>> const& v) { o.prepare(v); }
+std::shared_ptr<State> state(Module& module, Optimizer& optimizer,
+                             std::shared_ptr<Backend> backend = cpu_backend()) {
     auto s = state(module, std::move(backend));
     s->add(optimizer.prepare(s->variables()));
     return s;
@@ -65,9 +66,11 @@ struct Dumps {
 
 /// A step that can run: the program, its state, and the count of steps done.
 class Step {
-public:
+  public:
     Step(Program program, Dumps dumps, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch)
-        : executor_(std::move(program), state, std::move(scratch)), dumps_(std::move(dumps)), state_(std::move(state)) {}
+        : executor_(std::move(program), state, std::move(scratch)),
+          dumps_(std::move(dumps)),
+          state_(std::move(state)) {}
 
     /// Runs once. `batch` holds an array for each column.
     Values operator()(std::map<std::string, Array> const& batch);
@@ -84,7 +87,7 @@ public:
     /// Bytes planned, by kind; the state's included.
     MemoryTable memory() const;
 
-private:
+  private:
     Executor executor_;
     Dumps dumps_;
     std::shared_ptr<State> state_;
@@ -93,13 +96,14 @@ private:
 };
 
 namespace detail {
-Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch, Columns const& columns,
-             std::function<Row(Batch const&)> const& record);
+Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
+             Columns const& columns, std::function<Row(Batch const&)> const& record);
 }
 
-/// Records `f` once on fake tensors of the given columns and compiles what it computes and stores: the order of the
-/// passes is that of docs/design.md. Where the row has floating scalars, nothing is stored in a step in which one of
-/// them is not finite. Takes no memory for tensors. `scratch` lets several programs take turns in one region.
+/// Records `f` once on fake tensors of the given columns and compiles what it computes and stores: the order
+/// of the passes is that of docs/design.md. Where the row has floating scalars, nothing is stored in a step
+/// in which one of them is not finite. Takes no memory for tensors. `scratch` lets several programs take
+/// turns in one region.
 template <class F>
 Step compile(Plan const& plan, std::shared_ptr<State> state, Columns const& columns, F&& f,
              std::shared_ptr<Scratch> scratch = nullptr) {

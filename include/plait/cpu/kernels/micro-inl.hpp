@@ -26,8 +26,11 @@ inline void micro_sum(KernelCall const& call) {
     Buffer const &x = call.in.data()[0], &total = call.out.data()[0];
     if (!(call.accumulate & 1)) return copy_bytes(call, total.data, x.data, x.meta.bytes());
     with_compute_type(total.meta.dtype, x.meta.dtype, [&](auto zero) {
-        map<decltype(zero), 2, 1>(call, {operand(total), operand(x)}, {operand(total)}, total.meta.elements(),
-                                  [=](auto const& a, auto& b) __attribute__((always_inline)) { b[0] = a[0] + a[1]; });
+        map<decltype(zero), 2, 1>(
+            call, {operand(total), operand(x)}, {operand(total)},
+            total.meta.elements(), [=](auto const& a, auto& b) __attribute__((always_inline)) {
+                b[0] = a[0] + a[1];
+            });
     });
 }
 

@@ -77,15 +77,4 @@ inline void commit(KernelCall const& call) {
     copy_bytes(call, y.data, call.in.data()[ok ? 1 : 0].data, y.meta.bytes());
 }
 
-inline void accumulate(KernelCall const& call) {
-    auto dtype = call.out.data()[0].meta.dtype;
-    with_compute_type(dtype, call.in.data()[1].meta.dtype, [&](auto zero) {
-        map<decltype(zero), 2, 1>(
-            call, {input(call, 0), input(call, 1)}, {output(call, 0)},
-            call.out.data()[0].meta.elements(), [=](auto const& a, auto& b) __attribute__((always_inline)) {
-                b[0] = a[0] + a[1];
-            });
-    });
-}
-
 }  // namespace plait::cpu::PLAIT_CPU_TARGET
