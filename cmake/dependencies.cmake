@@ -55,6 +55,7 @@ endmacro()
 
 plait_optional_library(CBLAS CBLAS "OpenBLAS" libopenblas-dev)
 plait_optional_library(ONEDNN OneDNN "oneDNN" libdnnl-dev)
+plait_optional_library(MPI OpenMPI "MPI" libopenmpi-dev)
 plait_optional_header(TOML toml++/toml.h "toml++" libtomlplusplus-dev)
 plait_optional_header(CLI11 CLI/CLI.hpp "CLI11" libcli11-dev)
 plait_optional_header(JSON nlohmann/json.hpp "nlohmann-json" nlohmann-json3-dev)

@@ -2,7 +2,7 @@
 # Ubuntu 24.04). plait_setup build = what the command needs, plait_setup tests = what the tests need besides.
 
 plait_build_packages=(g++ cmake ninja-build libfmt-dev libeigen3-dev libtomlplusplus-dev libcli11-dev nlohmann-json3-dev)
-plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev)
+plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev libopenmpi-dev openmpi-bin)
 plait_test_packages=(catch2 pkg-config)
 plait_test_optional=(clang-format)
 

@@ -6,7 +6,7 @@ else()
   set(listing --list-tests --verbosity quiet)
 endif()
 
-function(register spec labels limit)
+function(register spec labels limit alone)
   execute_process(COMMAND ${program} ${spec} ${listing} OUTPUT_VARIABLE names RESULT_VARIABLE result)
   if(NOT result EQUAL 0)
     message(FATAL_ERROR "${program} cannot list its cases: ${result}\n${names}")
@@ -22,13 +22,15 @@ function(register spec labels limit)
     string(REGEX REPLACE "([],\\[])" "\\\\\\1" filter "${name}")
     string(APPEND script "add_test([==[${folder}.${name}]==] [==[${program}]==] [==[${filter}]==])\n"
       "set_tests_properties([==[${folder}.${name}]==] PROPERTIES LABELS \"${labels}\" TIMEOUT ${limit} "
-      "SKIP_RETURN_CODE 4)\n")
+      "SKIP_RETURN_CODE 4 RUN_SERIAL ${alone})\n")
   endforeach()
   set(script "${script}" PARENT_SCOPE)
 endfunction()
 
 set(script "")
-register("~[slow]" "${folder}" ${seconds})
+register("~[slow]~[alone]" "${folder}" ${seconds} OFF)
+# What reads the clock runs with nothing beside it.
+register("~[slow][alone]" "${folder}" ${seconds} ON)
 math(EXPR slow_seconds "10 * ${seconds}")
-register("[slow]" "${folder};slow" ${slow_seconds})
+register("[slow]" "${folder};slow" ${slow_seconds} OFF)
 file(WRITE ${list} "${script}")

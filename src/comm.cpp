@@ -1,0 +1,5 @@
+#include "plait/comm/call-inl.hpp"
+#include "plait/comm/communicator-inl.hpp"
+#include "plait/comm/ordered-inl.hpp"
+#include "plait/comm/progress-inl.hpp"
+#include "plait/comm/threads-inl.hpp"
