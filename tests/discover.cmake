@@ -28,7 +28,7 @@ function(register spec labels limit alone)
 endfunction()
 
 set(script "")
-register("~[slow]~[alone]" "${folder}" ${seconds} OFF)
+register("~[.]~[slow]~[alone]" "${folder}" ${seconds} OFF)
 # What reads the clock runs with nothing beside it.
 register("~[slow][alone]" "${folder}" ${seconds} ON)
 math(EXPR slow_seconds "10 * ${seconds}")
