@@ -21,6 +21,7 @@ PLAIT_INLINE void assign(Variable& v, Tensor const& value) {
     check<ShapeError>(value.meta() == v.meta, "variable '{}' is {}: it cannot take a value of {}", v.path,
                       to_string(v.meta), to_string(value.meta()));
     v.current = value.value();
+    Recorder::current().assigned.push_back(&v);
 }
 
 PLAIT_INLINE Tensor batch_input(std::string name, Meta meta) {

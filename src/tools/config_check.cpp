@@ -79,7 +79,7 @@ void check_data(Checker const& c, DataConfig const& d) {
 }
 
 void check_optimizer(Checker const& c, OptimizerConfig const& o) {
-    c.want(o.rate > 0, "optimizer.rate", "must be above 0");
+    c.want(o.rate > 0 && o.rate <= 3e38, "optimizer.rate", "must be above 0 and fit f32");
     c.want(o.min_rate >= 0 && o.min_rate <= o.rate, "optimizer.min_rate",
            "must be from 0 to optimizer.rate = {}", o.rate);
     c.at_least(0, "optimizer.warmup", o.warmup);
@@ -144,7 +144,7 @@ void check_run(Checker const& c, RunConfig const& r) {
     c.want(!r.out.empty(), "run.out", "must name the folder of the run");
     c.at_least(0, "run.seed", r.seed);
     c.at_least(1, "run.steps", r.steps);
-    c.at_least(0, "run.threads", r.threads);
+    c.want(r.threads >= 0 && r.threads <= 1024, "run.threads", "must be from 0 (all cores) to 1024");
     c.at_least(0, "run.validate_every", r.validate_every);
     c.at_least(1, "run.validate_batches", r.validate_batches);
     auto kind = r.cluster.substr(0, r.cluster.find(':'));

@@ -59,7 +59,7 @@ int generate(GenerateArguments const& a) {
     auto model = make_model(config);
     auto state = state_of(model, cpu_backend(static_cast<int>(config.run.threads)));
     auto step = compile_next_token(model, config, state);
-    state->allocate(a.seed);
+    state->allocate();
     checkpoint.weights().copy_to(parameter_arrays(*state));
 
     auto const seq = config.data.seq;

@@ -89,7 +89,8 @@ class Trainer {
     std::uint64_t seed() const { return static_cast<std::uint64_t>(config_.run.seed); }
 
     void prepare() {
-        programs_.state->allocate(seed());
+        programs_.state->set_seed(seed());
+        programs_.state->allocate();
         if (folder_.has_checkpoint()) folder_.restore(*programs_.state);
         programs_.train.set_seed(seed());
         programs_.train.set_steps_done(done_);
@@ -149,17 +150,36 @@ class Trainer {
                                {"mfu", std::numeric_limits<double>::quiet_NaN()},
                                {"memory_peak_bytes", programs_.arena_bytes()},
                                {"wire_bytes", std::int64_t{0}}});
-        if (config_.run.hash)
-            row.emplace_back("params_hash", fmt::format("{:016x}", programs_.state->parameter_hash()));
+        std::string damage;  // a weight that is not finite, though loss and norm were
+        if (config_.run.hash) {
+            try {
+                row.emplace_back("params_hash", fmt::format("{:016x}", programs_.state->parameter_hash()));
+            } catch (Error const& e) {
+                damage = e.what();
+            }
+        }
         folder_.write_row(row);
+        check(damage.empty(), "step {}: {}: stopped; the last checkpoint is {}", number, damage,
+              last_checkpoint());
         check(good,
               "step {}: the loss is {} and the gradient norm {}: stopped, the weights stay those of step {}\n"
               "the last checkpoint is {}; a lower optimizer.rate or optimizer.clip may help",
-              number, number_text(loss), number_text(norm), number - 1,
-              folder_.last_checkpoint().empty() ? "not there yet" : folder_.last_checkpoint());
+              number, number_text(loss), number_text(norm), number - 1, last_checkpoint());
     }
 
-    std::string save() { return folder_.save(*programs_.state, done_, text_).string(); }
+    std::string last_checkpoint() const {
+        return folder_.last_checkpoint().empty() ? "not there yet" : folder_.last_checkpoint();
+    }
+
+    /// Weights that are not finite are never saved.
+    std::string save() {
+        try {
+            programs_.state->parameter_hash();
+        } catch (Error const& e) {
+            fail("step {}: {}: not saved; the last checkpoint is {}", done_, e.what(), last_checkpoint());
+        }
+        return folder_.save(*programs_.state, done_, text_).string();
+    }
 
     Config const& config_;
     Corpus const& corpus_;
@@ -205,6 +225,9 @@ int train_run(Config const& config, bool resume) {
     }
     auto corpus = load_corpus(config.data);
     say("text    {}", corpus.summary());
+    // A text that is too short is said before anything that is too large.
+    Loader(corpus.train_bytes(), corpus.train, config.data.batch, config.data.seq, 1);
+    if (corpus.validation.empty()) say("note    no validation: its part of the text is empty");
     auto backend = cpu_backend(static_cast<int>(config.run.threads));
     auto programs = compile_programs(config, backend);
     check_memory(programs);

@@ -86,3 +86,13 @@ TEST_CASE("a parameter that the loss does not read has a zero gradient") {
     CHECK(evaluate(g.entries[0].second).at(0) == 2);
     CHECK(evaluate(g.entries[1].second).at(2) == 0);
 }
+
+TEST_CASE("residual layers without norms do not make a product again for every layer below") {
+    Tensor x = full({2, 4}, 0.5), w = full({4, 4}, 0.1), y = x;
+    for (int i = 0; i < 6; ++i) y = y + linear(relu(linear(y, w)), w);
+    Tensor dx = gradients(sum(linear(y, w)), {x})[0];
+    int terms = 0;
+    for (auto const& n : Graph::of({{"dx", dx.value()}}).nodes)
+        if (auto const* p = n->op.as<Product>(); p && n->origin.phase == Phase::backward) terms += p->terms;
+    CHECK(terms == 2 * 6 + 1);
+}

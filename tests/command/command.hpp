@@ -132,12 +132,12 @@ inline std::vector<std::string> column(std::filesystem::path const& run, std::st
 
 /// Waits until the run has written the row of `step`.
 inline void await_step(std::filesystem::path const& run, int step) {
-    for (int i = 0; i < 3000; ++i) {
+    for (int i = 0; i < 10000; ++i) {
         auto steps = column(run, "step");
         if (std::find(steps.begin(), steps.end(), std::to_string(step)) != steps.end()) return;
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
-    FAIL("step " << step << " has not come within 30 s");
+    FAIL("step " << step << " has not come within 100 s");
 }
 
 /// Arguments of a run of a second: two thin layers on the text that the examples train on.

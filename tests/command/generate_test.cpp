@@ -52,4 +52,10 @@ TEST_CASE("generation needs a run with a checkpoint") {
     refused(2, "--temperature", generate(folder / "a", {"--temperature", "-1"}));
 }
 
+TEST_CASE("a run in bf16 generates too") {
+    ScratchFolder folder;
+    good(small_run(folder / "a", {"--run.steps=3", "--plan.compute=bf16"}));
+    CHECK(good(generate(folder / "a")).out.size() == 10 + 40 + 1);
+}
+
 #endif

@@ -83,3 +83,14 @@ TEST_CASE("modules list their variables by path, tied ones once") {
     Tied tied{p, p};
     CHECK(variables_of(tied).size() == 1);
 }
+
+TEST_CASE("walking a part of a model leaves the model's paths as they are") {
+    models::Config c;
+    c.dim = 16, c.heads = 2, c.layers = 1, c.vocab = 20, c.tied = false;
+    models::Llama m(c);
+    auto s = state(m);
+    CHECK(variables_of(*m.head).size() == 1);
+    CHECK(variables_of(m.blocks.blocks[0]).size() == 9);
+    CHECK(m.head->weight.variable->path == "head.weight");
+    CHECK(m.blocks.blocks[0].mlp.gate.path == "blocks.0.mlp.gate");
+}

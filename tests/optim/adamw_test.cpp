@@ -73,7 +73,7 @@ TEST_CASE("clipping gives the norm before it and scales what is above the limit"
     auto step = point_step(p, adam, s, 1.0);
     auto row = step({{"x", numbers({1, 0, 0, 2})}});
     CHECK(row[1].second.item() == Approx(std::sqrt(4.0 + 64.0)));
-    auto m = s->read(*adam.moments.at(p.weight.variable.get()).m);
+    auto m = s->read(*adam.moments.at(p.weight.variable).m);
     CHECK(m.at(3) == Approx(0.1 * 8 / std::sqrt(68.0)).epsilon(1e-4));
 }
 
@@ -108,4 +108,14 @@ TEST_CASE("updates read the values from before the step, whatever the order") {
     step({});
     CHECK(s->read(*m.a.variable).item() == 0);
     CHECK(s->read(*m.b.variable).item() == 1);
+}
+
+TEST_CASE("a variable that is assigned but not in the state is an error, and the next recording is clean") {
+    Point p, other;
+    optim::AdamW adam;
+    auto s = state(p);
+    CHECK_THROWS_WITH(point_step(p, adam, s, 1.0),
+                      ContainsSubstring("optimizer.m.weight") && ContainsSubstring("not in its state"));
+    auto whole = state(other, adam);
+    CHECK_NOTHROW(point_step(other, adam, whole, 1.0));
 }

@@ -159,3 +159,18 @@ TEST_CASE("micro-batches that do not divide the batch are refused") {
     auto f = functions()[0].second;
     CHECK_THROWS_WITH(run(columns, 3, f), ContainsSubstring("3 micro-batches do not divide the batch"));
 }
+
+TEST_CASE("a variable of the batch's shape is stored whole") {
+    auto carried = make_variable({f32, {8, 4}}, Init::zeros(), VariableKind::other, "carried");
+    auto s = std::make_shared<State>(cpu_backend(1));
+    s->add({carried});
+    Columns const x{{"x", {f32, {8, 4}}}};
+    auto step = compile(Plan().micro_batches(4), s, x, [&](Batch const& b) -> Row {
+        Tensor next = read(*carried) + b["x"];
+        assign(*carried, next);
+        return {{"sum", sum(next)}};
+    });
+    auto batch = random_batch(x);
+    step(batch), step(batch);
+    for (int i : {0, 13, 31}) CHECK(s->read(*carried).at(i) == Approx(2 * batch.at("x").at(i)));
+}

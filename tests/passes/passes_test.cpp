@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 using namespace plait;
 
@@ -164,4 +165,45 @@ TEST_CASE("bf16 compute takes f32 batch columns, constants and sums as they come
     }
     CHECK(losses[1] == Approx(losses[0]).epsilon(0.02));
     CHECK(losses[1] != losses[0]);
+}
+
+TEST_CASE("bf16 compute takes what a researcher writes, and gives results as they were recorded") {
+    nn::Parameter w(Shape{6, 6}, Init::normal(0.5));
+    w.variable->path = "w";
+    auto s = std::make_shared<State>(cpu_backend(1));
+    s->add({w.variable});
+    std::vector<std::function<Tensor(Tensor const&)>> snippets{
+        [&](Tensor const& x) {
+            Tensor scores = matmul(x, w);
+            return select(less(cast(iota({8, 6}, 1), f32), full({8, 6}, 3)), scores, full_like(scores, -5));
+        },
+        [&](Tensor const& x) { return max(linear(x, w), {1}); },
+        [&](Tensor const& x) {
+            return silu(linear(x, w)) * cast(iota({8, 6}, 0), f32);
+        },
+        [&](Tensor const& x) { return linear(x, tanh(Tensor(w))); },
+        [&](Tensor const& x) {
+            return concat({linear(x, w), cast(iota({8, 2}, 0), f32)}, 1);
+        },
+        [&](Tensor const& x) { return softmax(linear(x, w)); },
+    };
+    Array x(Shape{8, 6}, std::vector<float>(48, 0.25f));
+    for (auto const& f : snippets) {
+        std::vector<Values> rows;
+        for (auto dtype : {f32, bf16}) {
+            auto step = compile(Plan().compute(dtype), s, {{"x", {f32, {8, 6}}}}, [&](Batch const& b) -> Row {
+                Tensor y = f(b["x"]), loss = sum(square(y));
+                return {{"y", y}, {"loss", loss}, {"dw", gradients(loss, {w})[0]}};
+            });
+            rows.push_back(step({{"x", x}}));
+        }
+        for (std::size_t i = 0; i < rows[0].size(); ++i) {
+            REQUIRE(rows[1][i].second.meta() == rows[0][i].second.meta());
+            double scale = 1e-3;
+            for (std::int64_t e = 0; e < rows[0][i].second.meta().elements(); ++e)
+                scale = std::max(scale, std::abs(rows[0][i].second.at(e)));
+            for (std::int64_t e = 0; e < rows[0][i].second.meta().elements(); ++e)
+                CHECK(std::abs(rows[1][i].second.at(e) - rows[0][i].second.at(e)) < 0.03 * scale);
+        }
+    }
 }

@@ -13,21 +13,24 @@ namespace plait {
 namespace detail {
 
 /// Adds up what a value's readers send back. Like products become one sum of products, so that a layout that
-/// splits them resolves one partial sum, not one for each reader.
-inline Tensor fan_in(Tensors const& parts) {
+/// splits them resolves one partial sum, not one for each reader. What is another value's cotangent already
+/// (`totals`) is not made again inside such a sum.
+inline Tensor fan_in(Tensors const& parts, std::unordered_set<Value, ValueHash> const& totals) {
     Tensors others;
-    std::map<ProductForm, Tensors> products;
+    std::map<std::pair<ProductForm, DType>, Tensors> products;
     for (auto const& t : parts) {
-        auto const* p = t.value().node->op.as<Product>();
-        p ? products[p->form].push_back(t) : others.push_back(t);
+        auto const& node = *t.value().node;
+        auto const* p = totals.contains(t.value()) ? nullptr : node.op.as<Product>();
+        p ? products[{p->form, node.inputs[0].meta().dtype}].push_back(t) : others.push_back(t);
     }
-    for (auto const& [form, like] : products) {
+    for (auto const& [kind, like] : products) {
         Tensors operands;
         for (auto const& t : like)
             for (auto const& v : t.value().node->inputs) operands.emplace_back(v);
-        others.push_back(like.size() == 1
-                             ? like[0]
-                             : apply_one(Product{form, static_cast<int>(operands.size() / 2)}, operands));
+        others.push_back(
+            like.size() == 1
+                ? like[0]
+                : apply_one(Product{kind.first, static_cast<int>(operands.size() / 2)}, operands));
     }
     Tensor total = others.front();
     for (std::size_t i = 1; i < others.size(); ++i) total = total + others[i];
@@ -74,10 +77,14 @@ PLAIT_INLINE Tensors detail::backward_since(std::int64_t since, Tensors const& y
     for (std::size_t i = 0; i < y.size(); ++i)
         if (y[i] && dy[i]) parts[y[i].value()].push_back(dy[i]);
     ValueMap<Tensor> totals;
+    std::unordered_set<Value, ValueHash> known;  // the totals themselves
     auto total = [&](Value const& v) -> Tensor {
         if (auto it = totals.find(v); it != totals.end()) return it->second;
         auto it = parts.find(v);
-        return it == parts.end() ? Tensor() : totals[v] = detail::fan_in(it->second);
+        if (it == parts.end()) return Tensor();
+        Tensor sum = detail::fan_in(it->second, known);
+        known.insert(sum.value());
+        return totals[v] = sum;
     };
 
     for (auto it = graph.nodes.rbegin(); it != graph.nodes.rend(); ++it) {

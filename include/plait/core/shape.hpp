@@ -15,6 +15,7 @@ namespace plait {
 class Shape {
   public:
     static constexpr int max_rank = 8;
+    static constexpr std::int64_t largest = std::int64_t{1} << 48;  // elements; far beyond any memory
 
     Shape() = default;
     Shape(std::initializer_list<std::int64_t> sizes) {
@@ -46,17 +47,24 @@ class Shape {
     /// Number of elements; 1 for a scalar.
     std::int64_t elements() const {
         std::int64_t n = 1;
-        for (auto s : *this) n *= s;
+        for (auto s : *this)
+            if (__builtin_mul_overflow(n, s, &n) || n > largest) [[unlikely]]
+                fail<ShapeError>("a tensor of more than {} elements: a size is too large", largest);
         return n;
     }
     /// The dims [first, last); negative counts from the end.
-    Shape dims(int first, int last) const { return Shape(begin() + at(first), begin() + at(last)); }
+    Shape dims(int first, int last) const { return Shape(begin() + edge(first), begin() + edge(last)); }
     Shape leading(int n) const { return Shape(begin(), begin() + n); }
 
     bool operator==(Shape const& o) const { return std::equal(begin(), end(), o.begin(), o.end()); }
 
   private:
-    int at(int i) const { return i < 0 ? i + rank_ : i; }
+    int at(int i) const {
+        int j = i < 0 ? i + rank_ : i;
+        check<ShapeError>(j >= 0 && j < rank_, "a shape of {} dims has no dim {}", rank_, i);
+        return j;
+    }
+    int edge(int i) const { return i < 0 ? i + rank_ : i; }
 
     std::array<std::int64_t, max_rank> sizes_{};
     int rank_ = 0;

@@ -21,6 +21,7 @@ class Device final : public Backend {
 
     // Straight from the system: zeroed, and resident only where it has been touched.
     std::shared_ptr<std::byte[]> allocate(std::int64_t bytes) override {
+        check(bytes >= 0, "cannot take {} bytes of memory", bytes);
         auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
         void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         check(p != MAP_FAILED, "cannot take {} bytes of memory: {}", bytes, std::strerror(errno));

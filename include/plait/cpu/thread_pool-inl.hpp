@@ -1,8 +1,10 @@
 #pragma once
 
+#include "plait/core/check.hpp"
 #include "plait/cpu/thread_pool.hpp"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace plait {
@@ -23,11 +25,20 @@ PLAIT_INLINE ThreadPool::ThreadPool(int workers) {
     // A few microseconds: kernels follow each other faster than a sleeper wakes. Without a core each, only
     // harm.
     spins_ = workers_ <= cores ? 400 : 0;
+    check<UsageError>(workers_ <= most_workers, "{} threads: use at most {}", workers_, most_workers);
     threads_.reserve(static_cast<std::size_t>(workers_ - 1));
-    for (int i = 1; i < workers_; ++i) threads_.emplace_back([this, i] { serve(i); });
+    try {
+        for (int i = 1; i < workers_; ++i) threads_.emplace_back([this, i] { serve(i); });
+    } catch (std::system_error const& e) {
+        auto started = threads_.size() + 1;
+        finish();
+        fail("cannot start more than {} of {} threads: {}", started, workers_, e.what());
+    }
 }
 
-PLAIT_INLINE ThreadPool::~ThreadPool() {
+PLAIT_INLINE ThreadPool::~ThreadPool() { finish(); }
+
+PLAIT_INLINE void ThreadPool::finish() {
     stop_.store(true, std::memory_order_relaxed);
     calls_.fetch_add(1, std::memory_order_release);
     calls_.notify_all();

@@ -16,7 +16,10 @@ namespace plait {
 /// are.
 class ThreadPool {
   public:
-    /// `workers` threads, the caller being the first of them; 0 takes all cores.
+    static constexpr int most_workers = 1024;
+
+    /// `workers` threads, the caller being the first of them; 0 takes all cores. Throws where they cannot
+    /// start.
     explicit ThreadPool(int workers = 0);
     ~ThreadPool();
     ThreadPool(ThreadPool const&) = delete;
@@ -42,6 +45,7 @@ class ThreadPool {
     void run_tiles(std::int64_t tiles, Tile tile, void* f);
     void work(int worker);
     void serve(int worker);
+    void finish();
     int current_worker() const;
 
     struct Place {

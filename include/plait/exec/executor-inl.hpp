@@ -50,7 +50,7 @@ PLAIT_INLINE void Executor::bind() {
 PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
     std::map<std::string, Array> const& batch, StepInfo const& at) {
     auto& backend = state_->backend();
-    state_->allocate(at.seed);
+    state_->allocate();
     if (scratch_->memory() != scratch_memory_ || bound_.empty()) bind();
 
     for (auto const& column : program_.batch) {

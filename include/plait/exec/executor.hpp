@@ -33,7 +33,7 @@ class Executor {
     Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch);
 
     /// One step: batch columns in, results out. `batch` names each column's array, whose meta must match.
-    /// Takes no memory of 64 KiB or more after the first call.
+    /// After the first call the only memory of 64 KiB or more that it takes is for results of that size.
     std::vector<std::pair<std::string, Array>> run(std::map<std::string, Array> const& batch,
                                                    StepInfo const& at);
 

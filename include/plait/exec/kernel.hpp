@@ -41,7 +41,9 @@ struct KernelCall {
     /// The op's attributes.
     template <Op T>
     T const& attributes() const {
-        return *op->as<T>();
+        auto const* attributes = op->as<T>();
+        check(attributes != nullptr, "{}: the kernel is of another op of this name", op->name());
+        return *attributes;
     }
 };
 

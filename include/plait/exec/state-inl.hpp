@@ -51,9 +51,10 @@ PLAIT_INLINE void State::add(std::vector<std::shared_ptr<Variable>> const& varia
 
 PLAIT_INLINE std::int64_t State::offset_of(Variable const& v) const {
     auto it = offsets_.find(&v);
-    check<UsageError>(it != offsets_.end(),
-                      "the program reads '{}', which is not in its state: pass its module to state(...)",
-                      v.path);
+    check<UsageError>(
+        it != offsets_.end(),
+        "the program uses '{}', which is not in its state: pass its module and optimizer to state(...)",
+        v.path);
     return it->second;
 }
 
@@ -71,13 +72,19 @@ PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed) {
     return a;
 }
 
-PLAIT_INLINE void State::allocate(std::uint64_t seed) {
+PLAIT_INLINE void State::set_seed(std::uint64_t seed) {
+    check<UsageError>(!memory_ || seed == seed_,
+                      "state: the seed {} comes too late, the variables began from {}", seed, seed_);
+    seed_ = seed;
+}
+
+PLAIT_INLINE void State::allocate() {
     if (memory_) return;
     memory_ = backend_->allocate(bytes_);
     for (auto const& v : variables_)
         // Fresh memory is zero already.
         if (v->value || v->init.kind != Init::Kind::constant || v->init.a != 0)
-            write(*v, initial_value(*v, seed));
+            write(*v, initial_value(*v, seed_));
 }
 
 PLAIT_INLINE Array State::read(Variable const& v) const {

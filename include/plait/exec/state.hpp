@@ -27,7 +27,9 @@ class State {
     std::shared_ptr<Backend> const& shared_backend() const { return backend_; }
 
     /// Takes the memory and fills it: a variable's `value` where it has one, else its `init` from the seed.
-    void allocate(std::uint64_t seed);
+    void allocate();
+    /// The seed of the first values, 1 unless set; a UsageError when the memory was filled from another.
+    void set_seed(std::uint64_t seed);
     std::byte* memory() const { return memory_.get(); }
 
     /// Copies of what a variable holds now; `allocate` first.
@@ -44,6 +46,7 @@ class State {
     std::unordered_map<Variable const*, std::int64_t> offsets_;
     std::shared_ptr<std::byte[]> memory_;
     std::int64_t bytes_ = 0;
+    std::uint64_t seed_ = 1;
 };
 
 /// The first value of a variable: element i depends on (seed, path, i) alone.

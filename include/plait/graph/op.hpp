@@ -68,6 +68,7 @@ class AnyOp {
         : self_(std::make_shared<Model<T>>(std::move(op))) {}
 
     std::string_view name() const { return self_->name(); }
+    std::type_info const& type() const { return self_->type(); }
     /// "rms_norm(eps=1e-06)": equal texts mean equal ops.
     std::string text() const { return self_->text(); }
     Metas infer(Metas const& in) const { return self_->infer(in); }

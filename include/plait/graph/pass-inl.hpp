@@ -6,6 +6,7 @@
 
 #include <map>
 #include <tuple>
+#include <typeindex>
 
 namespace plait {
 
@@ -47,6 +48,15 @@ PLAIT_INLINE Graph Rewriter::run() {
     return Graph::of(std::move(outputs), std::move(updates), std::move(marks));
 }
 
+PLAIT_INLINE bool detail::infers(AnyOp const& op, Metas const& in) {
+    try {
+        op.infer(in);
+        return true;
+    } catch (ShapeError const&) {
+        return false;
+    }
+}
+
 PLAIT_INLINE Readers readers_of(Graph const& graph) {
     Readers readers;
     for (auto const& n : graph.nodes)
@@ -57,11 +67,12 @@ PLAIT_INLINE Readers readers_of(Graph const& graph) {
 }
 
 PLAIT_INLINE Graph merge_common(Graph const& graph) {
-    using Key = std::tuple<std::string, std::vector<std::pair<Node const*, int>>, Phase, bool>;
+    using Key =
+        std::tuple<std::type_index, std::string, std::vector<std::pair<Node const*, int>>, Phase, bool>;
     std::map<Key, std::vector<Value>> known;
     return rewrite(graph, [&](Node const& node, Rewriter& r) {
-        Key key{node.op.text(), {}, node.origin.phase, node.origin.recomputed};
-        for (auto const& v : r.mapped(node.inputs)) std::get<1>(key).emplace_back(v.node.get(), v.output);
+        Key key{node.op.type(), node.op.text(), {}, node.origin.phase, node.origin.recomputed};
+        for (auto const& v : r.mapped(node.inputs)) std::get<2>(key).emplace_back(v.node.get(), v.output);
         auto [it, fresh] = known.try_emplace(std::move(key));
         if (fresh) it->second = r.keep(node);
         return it->second;

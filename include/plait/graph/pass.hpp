@@ -41,6 +41,11 @@ inline Graph rewrite(Graph const& graph, Replace replace) {
     return Rewriter(graph, std::move(replace)).run();
 }
 
+namespace detail {
+/// Whether `op` takes operands of these metas.
+bool infers(AnyOp const& op, Metas const& in);
+}  // namespace detail
+
 /// The nodes that read each value; null stands for an output or an update of the graph.
 using Readers = ValueMap<std::vector<Node const*>>;
 Readers readers_of(Graph const& graph);

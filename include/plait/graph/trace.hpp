@@ -11,14 +11,17 @@
 
 namespace plait {
 
+struct Variable;
+
 /// What a thread records with: the module path and phase that new nodes get. Every thread has its own;
 /// `Scope` and `Trace` set and restore it.
 struct Recorder {
     Origin origin;
     std::map<std::string, int> ordinals;  // random sites handed out per module path
     std::vector<Mark> marks;
-    Value random_key;      // what random ops of this recording read, once one has asked for it
-    bool training = true;  // false: dropout records nothing
+    std::vector<Variable*> assigned;  // variables that got a new value
+    Value random_key;                 // what random ops of this recording read, once one has asked for it
+    bool training = true;             // false: dropout records nothing
 
     static Recorder& current();
 };

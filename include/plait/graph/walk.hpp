@@ -3,6 +3,7 @@
 #include "plait/graph/source.hpp"
 
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,17 +37,19 @@ void walk(T& part, std::string const& path, F const& f) {
     }
 }
 
-/// Gives every parameter and sub-module its path and lists the variables in the order of the fields.
+/// Lists a module's variables in the order of the fields, a tied one once. Parameters and sub-modules that
+/// have no path yet get the one they have here; with `rename` (what `state` does for a whole model) all do.
 template <class Module>
-std::vector<std::shared_ptr<Variable>> variables_of(Module& module, std::string const& path = {}) {
+std::vector<std::shared_ptr<Variable>> variables_of(Module& module, bool rename = false) {
     std::vector<std::shared_ptr<Variable>> variables;
-    walk(module, path, [&](std::string const& at, auto& part) {
+    std::set<Variable const*> seen;
+    walk(module, {}, [&](std::string const& at, auto& part) {
         if constexpr (requires { part.variable; }) {
-            if (part.variable->path.empty()) part.variable->path = at;
-            // A tied parameter is one variable under the first of its paths.
-            if (part.variable->path == at) variables.push_back(part.variable);
+            if (!seen.insert(part.variable.get()).second) return;
+            if (rename || part.variable->path.empty()) part.variable->path = at;
+            variables.push_back(part.variable);
         } else {
-            part.path = at;
+            if (rename || part.path.empty()) part.path = at;
         }
     });
     return variables;

@@ -65,6 +65,8 @@ struct Gpt2 {
 
     /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq]; seq is at most config.seq.
     Tensor hidden(Tensor const& ids) const {
+        check<ShapeError>(ids.rank() == 2, "gpt2: tokens are {}, want i32[batch, seq]",
+                          to_string(ids.meta()));
         check<ShapeError>(ids.size(1) <= config.seq, "gpt2: a sequence of {} is longer than its {} positions",
                           ids.size(1), config.seq);
         Tensor x = tokens(ids) + slice(positions.weight, 0, 0, ids.size(1));

@@ -72,6 +72,8 @@ struct Llama {
 
     /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq].
     Tensor hidden(Tensor const& ids) const {
+        check<ShapeError>(ids.rank() == 2, "llama: tokens are {}, want i32[batch, seq]",
+                          to_string(ids.meta()));
         auto table = rope_table(ids.size(1), config.dim / config.heads, config.rope_base);
         return norm(blocks(tokens(ids), table));
     }

@@ -14,16 +14,21 @@ struct SelfAttention {
 
     SelfAttention(std::int64_t dim, std::int64_t n_heads, std::int64_t n_kv_heads, bool bias = false,
                   Init out_init = Init::normal(0.02))
-        : q(dim, dim, bias),
+        : q(dim, checked(dim, n_heads, n_kv_heads), bias),
           k(dim, dim / n_heads * n_kv_heads, bias),
           v(dim, dim / n_heads * n_kv_heads, bias),
           o(dim, dim, bias, out_init),
           heads(n_heads),
           kv_heads(n_kv_heads),
-          head_dim(dim / n_heads) {
-        check<UsageError>(dim % heads == 0, "attention: {} heads do not divide the dim {}", heads, dim);
-        check<UsageError>(heads % kv_heads == 0, "attention: {} kv heads do not divide {} heads", kv_heads,
-                          heads);
+          head_dim(dim / n_heads) {}
+
+    /// `dim`, once the sizes go together; else UsageError.
+    static std::int64_t checked(std::int64_t dim, std::int64_t heads, std::int64_t kv_heads) {
+        check<UsageError>(heads > 0 && dim % heads == 0, "attention: {} heads do not divide the dim {}",
+                          heads, dim);
+        check<UsageError>(kv_heads > 0 && heads % kv_heads == 0,
+                          "attention: {} kv heads do not divide {} heads", kv_heads, heads);
+        return dim;
     }
 
     /// x [batch, seq, dim]; `table` from rope_table, or empty for no rotation.

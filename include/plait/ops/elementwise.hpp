@@ -194,7 +194,7 @@ Tensor full(Shape shape, double value, DType dtype = DType::f32);
 Tensor full_like(Tensor const& x, double value);
 Tensor iota(Shape shape, int dim, DType dtype = DType::i32);
 Tensor swiglu(Tensor const& gate, Tensor const& up);
-/// `key` from `random_key()` (nn/layers.hpp) or any i32[2]; a rate of 0 records nothing.
+/// `key` from `random_key()` (tensor.hpp) or any i32[2]; a rate of 0 records nothing.
 Tensor dropout(Tensor const& x, double rate, Tensor const& key);
 
 Tensor operator+(Tensor const& a, Tensor const& b);

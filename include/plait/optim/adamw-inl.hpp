@@ -44,7 +44,7 @@ PLAIT_INLINE std::vector<std::shared_ptr<Variable>> AdamW::prepare(
     std::vector<std::shared_ptr<Variable>> const& parameters) {
     std::vector<std::shared_ptr<Variable>> state;
     for (auto const& p : parameters) {
-        auto& at = moments[p.get()];
+        auto& at = moments[p];
         if (!at.m) {
             Meta meta{p->meta.dtype == f64 ? f64 : f32, p->meta.shape};
             at.m = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.m." + p->path);
@@ -66,7 +66,7 @@ PLAIT_INLINE void AdamW::update(Gradients const& gradients) {
     for (auto const& [p, g] : gradients.entries) parameters.push_back(p);
     prepare(parameters);
     for (auto const& [p, g] : gradients.entries) {
-        auto const& at = moments.at(p.get());
+        auto const& at = moments.at(p);
         AdamWUpdate op{beta1, beta2, eps, decays_at(p->path) ? weight_decay : 0.0, false, false};
         auto next = apply(op, {read(*p), g, read(*at.m), read(*at.v), now, step});
         assign(*p, next[0]);

@@ -22,7 +22,7 @@ struct AdamW {
     struct Moments {
         std::shared_ptr<Variable> m, v;
     };
-    std::map<Variable const*, Moments> moments{};
+    std::map<std::shared_ptr<Variable>, Moments> moments{};
 
     /// The optimizer's state for `parameters`: two moments of zeros each, in f32 (f64 for f64).
     std::vector<std::shared_ptr<Variable>> prepare(std::vector<std::shared_ptr<Variable>> const& parameters);

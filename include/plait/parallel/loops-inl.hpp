@@ -46,7 +46,10 @@ struct LoopCutter {
                 continue;
             }
             std::vector<AxisLayout> in;
-            for (auto const& v : n->inputs) in.push_back(laid(v).is_partial() ? AxisLayout{} : laid(v));
+            // Updates run once, on whole values.
+            bool once = n->origin.phase == Phase::update;
+            for (auto const& v : n->inputs)
+                in.push_back(once || laid(v).is_partial() ? AxisLayout{} : laid(v));
             auto& chosen = nodes[n.get()] = choose(*n, in, count);
             for (std::size_t i = 0; i < n->outputs.size(); ++i)
                 layout[{n, static_cast<int>(i)}] = chosen.outputs[i];

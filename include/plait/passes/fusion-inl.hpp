@@ -43,6 +43,12 @@ struct Fusion {
     }
     Value value(Node const& n, int i = 0) const { return {shared.at(&n), i}; }
 
+    static bool fits(AnyOp const& op, std::vector<Value> const& inputs) {
+        Metas in;
+        for (auto const& v : inputs) in.push_back(v.meta());
+        return infers(op, in);
+    }
+
     /// product + bias, and GELU after it.
     std::vector<Value> bias(Node const& n, Rewriter& r) {
         if (!is(n, BinaryFn::add)) return {};
@@ -53,6 +59,7 @@ struct Fusion {
         if (b.shape.rank() != 1 || b.shape[0] != x.meta().shape.back() || n.outputs[0] != x.meta()) return {};
         std::vector<Value> in{r.mapped(x.node->inputs[0]), r.mapped(x.node->inputs[1]),
                               r.mapped(n.inputs[1])};
+        if (!fits(Linear{Epilogue::bias}, in)) return {};
         auto gelu = readers.find(value(n));
         if (gelu != readers.end())
             for (auto const* reader : gelu->second) {
@@ -77,6 +84,7 @@ struct Fusion {
                 if (!source_of(*norm->inputs[i].node)) return {};
                 in.push_back(norm->inputs[i]);
             }
+            if (!fits(op, in)) return {};
             OriginScope origin(norm->origin);
             auto all = values_of(record(std::move(op), std::move(in)));
             Value sum = all.back();
@@ -158,6 +166,7 @@ struct Fusion {
         in.push_back(r.mapped(g.node->inputs[1]));
         auto scaled = *op;
         scaled.scaled = true;
+        if (!fits(scaled, in)) return {};
         return values_of(record(scaled, std::move(in)));
     }
 

@@ -14,18 +14,19 @@
 namespace plait {
 namespace detail {
 
-/// Puts every variable back to reading itself when a recording ends, however it ends.
+/// Every variable reads itself when a recording begins, and again when it ends, however it ends.
 class Recording {
   public:
-    explicit Recording(State const& state) : state_(state) {}
+    explicit Recording(State const& state) {
+        for (auto const& v : state.variables()) v->current = v->source;
+    }
     ~Recording() {
-        for (auto const& v : state_.variables()) v->current = v->source;
+        for (auto* v : Recorder::current().assigned) v->current = v->source;
     }
     Recording(Recording const&) = delete;
     Recording& operator=(Recording const&) = delete;
 
   private:
-    State const& state_;
     Trace trace_;
 };
 
@@ -63,6 +64,8 @@ inline Graph record_step(State const& state, Columns const& columns,
     }
     std::vector<Update> updates;
     OriginScope origin({"", Phase::update, false});
+    for (auto const* v : Recorder::current().assigned)
+        state.offset_of(*v);  // throws where it is not in the state
     // Every new value is recorded before the first is stored.
     Tensors values;
     for (auto const& v : state.variables())
@@ -127,7 +130,10 @@ PLAIT_INLINE std::vector<Array> evaluate(Tensors const& x) {
     auto backend = cpu_backend(1);
     auto state = std::make_shared<State>(backend);
     std::vector<Output> outputs;
-    for (auto const& t : x) outputs.push_back({std::to_string(outputs.size()), t.value()});
+    for (auto const& t : x) {
+        check<UsageError>(static_cast<bool>(t), "evaluate: value {} is an empty tensor", outputs.size());
+        outputs.push_back({std::to_string(outputs.size()), t.value()});
+    }
     auto graph = Graph::of(std::move(outputs));
     std::vector<std::shared_ptr<Variable>> variables;
     for (auto const& n : graph.nodes)

@@ -45,7 +45,7 @@ std::shared_ptr<Backend> cpu_backend(int threads = 0);
 template <class Module>
 std::shared_ptr<State> state(Module& module, std::shared_ptr<Backend> backend = cpu_backend()) {
     auto s = std::make_shared<State>(std::move(backend));
-    s->add(variables_of(module));
+    s->add(variables_of(module, true));
     return s;
 }
 /// The same with the optimizer's.
@@ -78,8 +78,8 @@ class Step {
     /// Steps done; the next one is number `steps_done() + 1`. Set it to go on from a checkpoint.
     std::int64_t steps_done() const { return done_; }
     void set_steps_done(std::int64_t n) { done_ = n; }
-    /// Seeds the weights at the first step, and the random ops.
-    void set_seed(std::uint64_t seed) { seed_ = seed; }
+    /// Seeds the first values of the state, unless it has them, and the random ops.
+    void set_seed(std::uint64_t seed) { state_->set_seed(seed), seed_ = seed; }
 
     Program const& program() const { return executor_.program(); }
     Dumps const& dumps() const { return dumps_; }
