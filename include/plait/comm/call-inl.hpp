@@ -8,11 +8,6 @@
 
 namespace plait {
 
-PLAIT_INLINE std::string_view name_of(Combine how) {
-    static constexpr std::array<std::string_view, 3> names{"sum", "max", "integer_sum"};
-    return names[static_cast<std::size_t>(how)];
-}
-
 PLAIT_INLINE std::string_view name_of(Verb verb) {
     static constexpr std::array<std::string_view, verb_count> names{
         "all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast",

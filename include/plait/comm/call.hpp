@@ -1,6 +1,7 @@
 #pragma once
 
 #include "plait/core/array.hpp"
+#include "plait/core/combine.hpp"
 #include "plait/core/inline.hpp"
 
 #include <cstddef>
@@ -54,11 +55,6 @@ struct View {
 
     std::int64_t bytes() const { return bytes_of(dtype, count); }
 };
-
-/// How the values of all ranks become one. `sum` takes f32, bf16, f64, i32 and i64, `max` too (a NaN wins);
-/// `integer_sum` i32 and i64 only, modulo 2^bits, and so in no order.
-enum class Combine : std::uint8_t { sum, max, integer_sum };
-std::string_view name_of(Combine how);
 
 enum class Verb : std::uint8_t {
     all_reduce,

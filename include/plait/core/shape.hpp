@@ -97,4 +97,37 @@ inline std::string to_string(Metas const& metas) {
     return text;
 }
 
+/// Where a local block lies in its logical tensor; empty shapes mean that it is the whole tensor.
+struct Placement {
+    Shape origin;   // of the block's first element
+    Shape logical;  // sizes of the whole tensor
+
+    bool operator==(Placement const&) const = default;
+};
+
+/// Calls f(local, logical, count) for each run of elements that lie side by side both in a block of `shape`
+/// and in its logical tensor: the numbers of its first element there, row-major, and its length.
+template <class F>
+void for_each_run(Shape const& shape, Placement const& at, F&& f) {
+    auto total = shape.elements();
+    if (at.logical.empty() || at.logical == shape) {
+        if (total) f(std::int64_t{0}, std::int64_t{0}, total);
+        return;
+    }
+    // Dims from `cut` on are whole, so a run spans them and the dim before.
+    int cut = shape.rank();
+    while (cut > 0 && shape[cut - 1] == at.logical[cut - 1]) --cut;
+    std::int64_t run = shape.dims(cut - 1, shape.rank()).elements();
+    std::int64_t inner = at.logical.dims(cut, shape.rank()).elements();
+    for (std::int64_t local = 0; local < total; local += run) {
+        std::int64_t rest = local / run, logical = at.origin[cut - 1] * inner, stride = inner;
+        for (int d = cut - 2; d >= 0; --d) {
+            stride *= at.logical[d + 1];
+            logical += (rest % shape[d] + at.origin[d]) * stride;
+            rest /= shape[d];
+        }
+        f(local, logical, run);
+    }
+}
+
 }  // namespace plait

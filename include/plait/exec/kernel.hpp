@@ -9,12 +9,6 @@
 
 namespace plait {
 
-/// Where a local block lies in its logical tensor; empty shapes mean that it is the whole tensor.
-struct Placement {
-    Shape origin;   // of the block's first element
-    Shape logical;  // sizes of the whole tensor
-};
-
 /// A tensor in device memory: dense, row-major, at least 64-byte aligned at the start of its arena slot (a
 /// block of a batch may start at any multiple of its element size).
 struct Buffer {

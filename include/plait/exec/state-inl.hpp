@@ -38,37 +38,71 @@ inline void set(Array& a, std::int64_t i, double x) {
 
 PLAIT_INLINE void State::add(std::vector<std::shared_ptr<Variable>> const& variables) {
     for (auto const& v : variables) {
-        if (offsets_.contains(v.get())) continue;
+        if (entries_.contains(v.get())) continue;
         check(!memory_, "state: '{}' comes too late: add every variable before the first step", v->path);
         for (auto const& other : variables_)
             check<UsageError>(v->path.empty() || other->path != v->path,
                               "state: two variables are called '{}': give each a name of its own", v->path);
-        offsets_[v.get()] = bytes_;
-        bytes_ += (v->meta.bytes() + 63) / 64 * 64;
+        entries_[v.get()] = {v->meta, {}, 0};
         variables_.push_back(v);
+        bytes_ = -1;
     }
 }
 
-PLAIT_INLINE std::int64_t State::offset_of(Variable const& v) const {
-    auto it = offsets_.find(&v);
+PLAIT_INLINE State::Entry const& State::entry(Variable const& v) const {
+    auto it = entries_.find(&v);
     check<UsageError>(
-        it != offsets_.end(),
+        it != entries_.end(),
         "the program uses '{}', which is not in its state: pass its module and optimizer to state(...)",
         v.path);
     return it->second;
 }
 
-PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed) {
-    if (v.value) return v.value;
-    Array a(v.meta);
-    Random random{seed, hash_name(v.path), 0};
-    for (std::int64_t i = 0; i < v.meta.elements(); ++i) {
-        auto n = static_cast<std::uint64_t>(i);
-        double x = v.init.a;
-        if (v.init.kind == Init::Kind::normal) x = v.init.a + v.init.b * random.normal(n);
-        if (v.init.kind == Init::Kind::uniform) x = v.init.a + (v.init.b - v.init.a) * random.uniform(n);
-        detail::set(a, i, x);
+PLAIT_INLINE void State::set_block(Variable const& v, Shape const& shape, Placement place) {
+    auto const& now = entry(v);
+    if (shape == v.meta.shape) place = {};
+    if (now.block.shape == shape && now.place == place) return;
+    check<UsageError>(!memory_, "state: '{}' is kept as {}: another program of this state lays it out as {}",
+                      v.path, to_string(now.block.shape), to_string(shape));
+    entries_[&v] = {{v.meta.dtype, shape}, std::move(place), 0};
+    bytes_ = -1;
+}
+
+PLAIT_INLINE void State::lay_out() const {
+    if (bytes_ >= 0) return;
+    bytes_ = 0;
+    for (auto const& v : variables_) {
+        auto& e = entries_.at(v.get());
+        e.offset = bytes_;
+        bytes_ += (e.block.bytes() + 63) / 64 * 64;
     }
+}
+
+PLAIT_INLINE std::int64_t State::bytes() const {
+    lay_out();
+    return bytes_;
+}
+
+PLAIT_INLINE std::int64_t State::offset_of(Variable const& v) const {
+    lay_out();
+    return entry(v).offset;
+}
+
+PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed, Shape const& block,
+                                 Placement const& place) {
+    if (v.value && block == v.meta.shape) return v.value;
+    Array a({v.meta.dtype, block});
+    Random random{seed, hash_name(v.path), 0};
+    for_each_run(block, place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i) {
+            auto n = static_cast<std::uint64_t>(logical + i);
+            double x = v.value ? v.value.at(logical + i) : v.init.a;
+            if (!v.value && v.init.kind == Init::Kind::normal) x = v.init.a + v.init.b * random.normal(n);
+            if (!v.value && v.init.kind == Init::Kind::uniform)
+                x = v.init.a + (v.init.b - v.init.a) * random.uniform(n);
+            detail::set(a, local + i, x);
+        }
+    });
     return a;
 }
 
@@ -80,46 +114,54 @@ PLAIT_INLINE void State::set_seed(std::uint64_t seed) {
 
 PLAIT_INLINE void State::allocate() {
     if (memory_) return;
-    memory_ = backend_->allocate(bytes_);
-    for (auto const& v : variables_)
+    memory_ = backend_->allocate(bytes());
+    for (auto const& v : variables_) {
         // Fresh memory is zero already.
-        if (v->value || v->init.kind != Init::Kind::constant || v->init.a != 0)
-            write(*v, initial_value(*v, seed_));
+        if (!v->value && v->init.kind == Init::Kind::constant && v->init.a == 0) continue;
+        auto const& e = entry(*v);
+        write(*v, initial_value(*v, seed_, e.block.shape, e.place));
+    }
 }
 
 PLAIT_INLINE Array State::read(Variable const& v) const {
     check(memory_ != nullptr, "state: '{}' has no value before the first step", v.path);
-    Array a(v.meta);
+    Array a(entry(v).block);
     backend_->read(a.bytes(), memory_.get() + offset_of(v));
     return a;
 }
 
-PLAIT_INLINE void State::write(Variable const& v, Array const& value) {
+PLAIT_INLINE void State::write(Variable const& v, Array const& block) {
     check(memory_ != nullptr, "state: '{}' has no memory before the first step", v.path);
-    check<ShapeError>(value.meta() == v.meta, "state: '{}' is {}, not {}", v.path, to_string(v.meta),
-                      to_string(value.meta()));
-    backend_->write(memory_.get() + offset_of(v), value.bytes());
+    check<ShapeError>(block.meta() == entry(v).block, "state: '{}' is {}, not {}", v.path,
+                      to_string(entry(v).block), to_string(block.meta()));
+    backend_->write(memory_.get() + offset_of(v), block.bytes());
+}
+
+PLAIT_INLINE std::uint64_t State::parameter_hash(Variable const& v) const {
+    check(memory_ != nullptr, "state: there are no weights to hash before the first step");
+    std::uint64_t sum = 0, path = hash_name(v.path);
+    auto const& e = entry(v);
+    // In pieces, so that a hash after every step takes no memory to speak of.
+    constexpr std::int64_t piece = 4096;
+    for_each_run(e.block.shape, e.place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+        for (std::int64_t begin = 0; begin < count; begin += piece) {
+            Array a({e.block.dtype, {std::min(piece, count - begin)}});
+            backend_->read(a.bytes(), memory_.get() + offset_of(v) + bytes_of(e.block.dtype, local + begin));
+            for (std::int64_t i = 0; i < a.meta().elements(); ++i) {
+                auto at = logical + begin + i;
+                auto x = static_cast<float>(a.at(i));
+                check(std::isfinite(x), "parameter '{}' is not finite at element {}", v.path, at);
+                sum += mix(path ^ mix(static_cast<std::uint64_t>(at)) ^ std::bit_cast<std::uint32_t>(x));
+            }
+        }
+    });
+    return sum;
 }
 
 PLAIT_INLINE std::uint64_t State::parameter_hash() const {
-    check(memory_ != nullptr, "state: there are no weights to hash before the first step");
     std::uint64_t sum = 0;
-    // In pieces, so that a hash after every step takes no memory to speak of.
-    constexpr std::int64_t piece = 4096;
-    for (auto const& v : variables_) {
-        if (v->kind != VariableKind::parameter) continue;
-        std::uint64_t path = hash_name(v->path);
-        for (std::int64_t begin = 0, n = v->meta.elements(); begin < n; begin += piece) {
-            Array a({v->meta.dtype, {std::min(piece, n - begin)}});
-            backend_->read(a.bytes(), memory_.get() + offset_of(*v) + bytes_of(v->meta.dtype, begin));
-            for (std::int64_t i = 0; i < a.meta().elements(); ++i) {
-                auto x = static_cast<float>(a.at(i));
-                check(std::isfinite(x), "parameter '{}' is not finite at element {}", v->path, begin + i);
-                sum +=
-                    mix(path ^ mix(static_cast<std::uint64_t>(begin + i)) ^ std::bit_cast<std::uint32_t>(x));
-            }
-        }
-    }
+    for (auto const& v : variables_)
+        if (v->kind == VariableKind::parameter) sum += parameter_hash(*v);
     return sum;
 }
 

@@ -21,7 +21,15 @@ class State {
     void add(std::vector<std::shared_ptr<Variable>> const& variables);
 
     std::vector<std::shared_ptr<Variable>> const& variables() const { return variables_; }
-    std::int64_t bytes() const { return bytes_; }
+    /// Keeps only a block of `shape` at `place` of a variable. The variables of programs that share a state
+    /// are laid out alike: another block than the one that has memory is a UsageError.
+    void set_block(Variable const& v, Shape const& shape, Placement place);
+    /// What this state holds of a variable: dtype and shape of the block, and where it lies.
+    Meta const& block_of(Variable const& v) const { return entry(v).block; }
+    Placement const& place_of(Variable const& v) const { return entry(v).place; }
+
+    /// Of all blocks; `offset_of` counts from the start of the memory.
+    std::int64_t bytes() const;
     std::int64_t offset_of(Variable const& v) const;
     Backend& backend() const { return *backend_; }
     std::shared_ptr<Backend> const& shared_backend() const { return backend_; }
@@ -32,25 +40,38 @@ class State {
     void set_seed(std::uint64_t seed);
     std::byte* memory() const { return memory_.get(); }
 
-    /// Copies of what a variable holds now; `allocate` first.
+    /// Copies of what a variable's block holds now; `allocate` first.
     Array read(Variable const& v) const;
-    void write(Variable const& v, Array const& value);
+    void write(Variable const& v, Array const& block);
 
-    /// The sum modulo 2^64 of mix(path, logical index, bits widened to f32) over all weights: needs no order.
-    /// Throws Error naming a parameter that is not finite.
+    /// The sum modulo 2^64 of mix(path, logical index, bits widened to f32) over the block of a parameter:
+    /// needs no order. Throws Error naming one that is not finite.
+    std::uint64_t parameter_hash(Variable const& v) const;
+    /// The same over all weights.
     std::uint64_t parameter_hash() const;
 
   private:
+    struct Entry {
+        Meta block;
+        Placement place;
+        std::int64_t offset = 0;
+    };
+    Entry const& entry(Variable const& v) const;
+    void lay_out() const;
+
     std::shared_ptr<Backend> backend_;
     std::vector<std::shared_ptr<Variable>> variables_;
-    std::unordered_map<Variable const*, std::int64_t> offsets_;
+    mutable std::unordered_map<Variable const*, Entry> entries_;
+    mutable std::int64_t bytes_ = -1;  // -1: offsets are yet to be given
     std::shared_ptr<std::byte[]> memory_;
-    std::int64_t bytes_ = 0;
     std::uint64_t seed_ = 1;
 };
 
-/// The first value of a variable: element i depends on (seed, path, i) alone.
-Array initial_value(Variable const& v, std::uint64_t seed);
+/// The first value of a block of a variable: logical element i depends on (seed, path, i) alone.
+Array initial_value(Variable const& v, std::uint64_t seed, Shape const& block, Placement const& place = {});
+inline Array initial_value(Variable const& v, std::uint64_t seed) {
+    return initial_value(v, seed, v.meta.shape);
+}
 
 }  // namespace plait
 

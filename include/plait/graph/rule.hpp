@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/core/combine.hpp"
 #include "plait/core/inline.hpp"
 #include "plait/core/shape.hpp"
 
@@ -25,6 +26,8 @@ struct Rule {
     std::vector<Operand> inputs, outputs;
     std::vector<bool> like;  // inputs that only lend their shape: they follow layouts and are never moved
     bool exact = false;      // contracted sums add zeros only (embedding, pick), so their order is free
+    Combine combine = Combine::sum;  // how blocks of a contracted factor become the whole
+    bool passes = false;  // blocks that are yet to be combined in this way may go in, and come out so
 
     /// Whether `factor` occurs in the operand.
     static bool holds(Operand const& operand, int factor);

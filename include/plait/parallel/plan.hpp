@@ -2,6 +2,7 @@
 
 #include "plait/core/inline.hpp"
 #include "plait/graph/graph.hpp"
+#include "plait/parallel/mesh.hpp"
 
 #include <cstdint>
 #include <string>
@@ -9,37 +10,101 @@
 
 namespace plait {
 
+/// What a store line keeps divided.
+enum class Stored : std::uint8_t { parameter, gradient, optimizer, activation };
+constexpr std::string_view name_of(Stored what) {
+    constexpr std::string_view names[] = {"parameter", "gradient", "optimizer", "activation"};
+    return names[static_cast<std::size_t>(what)];
+}
+
+/// One line about where values are: `shard GLOB AXIS DIM` divides the work on a parameter or marked
+/// activation, `store GLOB AXIS DIM of KIND` only what is kept of it. DIM counts from 0; `*` is the first dim
+/// that the axis divides, and a value without one stays whole.
+struct PlanLine {
+    static constexpr int first_dim = -1;
+
+    bool stores = false;
+    std::string glob, axis;
+    int dim = 0;                      // or first_dim
+    Stored what = Stored::parameter;  // of a store line
+
+    bool operator==(PlanLine const&) const = default;
+};
+/// "store ** data * of optimizer"
+std::string to_string(PlanLine const& line);
+/// Throws UsageError that names the line and what is wrong with it.
+PlanLine parse_plan_line(std::string const& text);
+
+/// What a run promises of its bits.
+enum class Bits : std::uint8_t {
+    fast,    // those of its layout
+    layout,  // the same on every layout that the granularity covers
+};
+
+/// The leaves of canonical sums, powers of two: the batch is cut into `batch` leaves, equal runs of which
+/// make `data` virtual data ranks; dims that a shard line names are cut into `tensor` leaves.
+struct Granularity {
+    std::int64_t batch = 8, data = 8, tensor = 2;
+
+    bool operator==(Granularity const&) const = default;
+};
+
 /// Where and how a program runs; the model says only what. Each call adds a line:
-///     Plan().micro_batches(8).recompute("blocks.*").compute(bf16)
+///     Plan(mesh).zero(2).micro_batches(8).recompute("blocks.*").compute(bf16)
 class Plan {
   public:
-    /// Cuts the batch into `count` pieces that run one after another and add up their gradients.
-    Plan& micro_batches(std::int64_t count) {
-        check<UsageError>(count >= 1, "plan: {} micro-batches: use 1 or more", count);
-        micro_batches_ = count;
-        return *this;
+    Plan() = default;
+    explicit Plan(Mesh mesh) : mesh_(std::move(mesh)) {}
+
+    /// Divides the work on what `glob` names along dim `dim` over a mesh axis.
+    Plan& shard(std::string glob, std::string axis, int dim) {
+        return line({false, std::move(glob), std::move(axis), dim, {}});
     }
+    /// Divides what is kept, not the work: gathered where it is needed.
+    Plan& store(std::string glob, std::string axis, int dim, Stored what = Stored::activation) {
+        return line({true, std::move(glob), std::move(axis), dim, what});
+    }
+    Plan& line(PlanLine line);
+    Plan& line(std::string const& text) { return line(parse_plan_line(text)); }
+    /// ZeRO over the data axis as store lines: 1 divides the optimizer's state, 2 gradients too, 3 parameters
+    /// too. Rajbhandari et al., "ZeRO", 2020.
+    Plan& zero(int level);
+    /// Cuts the batch into `count` pieces, over ranks and time together: a rank runs its share of them one
+    /// after another and adds up their gradients.
+    Plan& micro_batches(std::int64_t count);
     /// Modules whose forward nodes are run again for backward instead of being kept.
     Plan& recompute(std::string glob) {
         recompute_.push_back(std::move(glob));
         return *this;
     }
     /// The dtype of products and activations; master weights, sums and updates stay f32.
-    Plan& compute(DType dtype) {
-        check<UsageError>(dtype == f32 || dtype == bf16, "plan: cannot compute in {}: use f32 or bf16",
-                          name_of(dtype));
-        compute_ = dtype;
-        return *this;
-    }
+    Plan& compute(DType dtype);
+    /// Bits::layout makes every sum canonical. Throws UsageError where a number is no power of two.
+    Plan& bits(Bits bits, Granularity granularity = {});
 
+    Mesh const& mesh() const { return mesh_; }
+    std::vector<PlanLine> const& lines() const { return lines_; }
     std::int64_t micro_batches() const { return micro_batches_; }
+    /// Of one rank, in time. Throws UsageError where the pieces do not divide over the ranks, or, under
+    /// Bits::layout, where the granularity does not cover the mesh: with the value that would.
+    std::int64_t local_micro_batches() const;
     std::vector<std::string> const& recompute() const { return recompute_; }
     DType compute() const { return compute_; }
+    Bits bits() const { return bits_; }
+    Granularity const& granularity() const { return granularity_; }
 
   private:
+    Mesh mesh_;
+    std::vector<PlanLine> lines_;
     std::int64_t micro_batches_ = 1;
     std::vector<std::string> recompute_;
     DType compute_ = f32;
+    Bits bits_ = Bits::fast;
+    Granularity granularity_;
 };
 
 }  // namespace plait
+
+#ifdef PLAIT_HEADER_ONLY
+#include "plait/parallel/plan-inl.hpp"
+#endif

@@ -93,7 +93,7 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     auto& backend = state->backend();
     Graph recorded = record_step(*state, columns, record);
     Graph passed = run_passes(recorded, plan, backend);
-    auto program = emit(cut_loops(passed, plan.micro_batches()), backend,
+    auto program = emit(cut_loops(passed, plan.local_micro_batches()), backend,
                         [&](Variable const& v) { return state->offset_of(v); });
     return Step(std::move(program), {std::move(recorded), std::move(passed)}, std::move(state),
                 std::move(scratch));
@@ -121,7 +121,7 @@ PLAIT_INLINE MemoryTable Step::memory() const {
         auto& row = v->kind == VariableKind::parameter   ? table.weights
                     : v->kind == VariableKind::optimizer ? table.optimizer
                                                          : table.other_state;
-        row += (v->meta.bytes() + 63) / 64 * 64;
+        row += (state_->block_of(*v).bytes() + 63) / 64 * 64;
     }
     return table;
 }

@@ -1,0 +1,114 @@
+#pragma once
+
+#include "plait/parallel/plan.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <numeric>
+
+namespace plait {
+
+PLAIT_INLINE std::string to_string(PlanLine const& line) {
+    auto dim = line.dim == PlanLine::first_dim ? "*" : std::to_string(line.dim);
+    auto text = fmt::format("{} {} {} {}", line.stores ? "store" : "shard", line.glob, line.axis, dim);
+    return line.stores ? fmt::format("{} of {}", text, name_of(line.what)) : text;
+}
+
+PLAIT_INLINE PlanLine parse_plan_line(std::string const& text) {
+    std::vector<std::string> words;
+    for (std::size_t at = 0; (at = text.find_first_not_of(" \t", at)) != std::string::npos;) {
+        auto end = std::min(text.find_first_of(" \t", at), text.size());
+        words.push_back(text.substr(at, end - at));
+        at = end;
+    }
+    check<UsageError>(!words.empty() && (words[0] == "shard" || words[0] == "store"),
+                      "\"{}\": must begin with shard or store", text);
+    PlanLine line;
+    line.stores = words[0] == "store";
+    check<UsageError>(words.size() == (line.stores ? 6u : 4u) && (!line.stores || words[4] == "of"),
+                      "\"{}\": write it like {}", text,
+                      line.stores ? "store GLOB AXIS DIM of KIND" : "shard GLOB AXIS DIM");
+    line.glob = words[1], line.axis = words[2];
+    if (words[3] == "*") {
+        line.dim = PlanLine::first_dim;
+    } else {
+        auto const& number = words[3];
+        auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), line.dim);
+        check<UsageError>(error == std::errc{} && end == number.data() + number.size() && line.dim >= 0,
+                          "\"{}\": the dim {} is no number from 0", text, number);
+    }
+    if (!line.stores) return line;
+    constexpr Stored all[] = {Stored::parameter, Stored::gradient, Stored::optimizer, Stored::activation};
+    auto it = std::find_if(std::begin(all), std::end(all), [&](Stored s) { return name_of(s) == words[5]; });
+    check<UsageError>(it != std::end(all),
+                      "\"{}\": there is no {}: use parameter, gradient, optimizer or activation", text,
+                      words[5]);
+    line.what = *it;
+    return line;
+}
+
+PLAIT_INLINE Plan& Plan::line(PlanLine line) {
+    mesh_.axis(line.axis);  // throws where there is none
+    if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(std::move(line));
+    return *this;
+}
+
+PLAIT_INLINE Plan& Plan::zero(int level) {
+    check<UsageError>(level >= 0 && level <= 3, "plan: zero({}): use 0, 1, 2 or 3", level);
+    constexpr Stored kinds[] = {Stored::optimizer, Stored::gradient, Stored::parameter};
+    for (int i = 0; i < level; ++i) store("**", "data", PlanLine::first_dim, kinds[i]);
+    return *this;
+}
+
+PLAIT_INLINE Plan& Plan::micro_batches(std::int64_t count) {
+    check<UsageError>(count >= 1, "plan: {} micro-batches: use 1 or more", count);
+    micro_batches_ = count;
+    return *this;
+}
+
+PLAIT_INLINE Plan& Plan::compute(DType dtype) {
+    check<UsageError>(dtype == f32 || dtype == bf16, "plan: cannot compute in {}: use f32 or bf16",
+                      name_of(dtype));
+    compute_ = dtype;
+    return *this;
+}
+
+PLAIT_INLINE Plan& Plan::bits(Bits bits, Granularity g) {
+    for (auto [name, n] : {std::pair{"batch", g.batch}, {"data", g.data}, {"tensor", g.tensor}})
+        check<UsageError>(n >= 1 && std::has_single_bit(static_cast<std::uint64_t>(n)),
+                          "plan: a granularity of {} = {}: use a power of two", name, n);
+    check<UsageError>(g.data <= g.batch, "plan: a granularity of data = {} is above batch = {}", g.data,
+                      g.batch);
+    bits_ = bits;
+    granularity_ = g;
+    return *this;
+}
+
+PLAIT_INLINE std::int64_t Plan::local_micro_batches() const {
+    std::int64_t ranks = mesh_.axis("replica").size * mesh_.axis("data").size;
+    auto pieces = std::max(micro_batches_, ranks);
+    check<UsageError>(pieces % ranks == 0,
+                      "plan: {} micro-batches do not divide over replica x data = {}: use a multiple of it",
+                      micro_batches_, ranks);
+    if (bits_ == Bits::fast) return pieces / ranks;
+    for (auto const& a : mesh_.axes())
+        check<UsageError>(std::has_single_bit(static_cast<unsigned>(a.size)),
+                          "plan: bits = layout wants axes that are powers of two: {} = {}", a.name, a.size);
+    check<UsageError>(std::has_single_bit(static_cast<std::uint64_t>(pieces)),
+                      "plan: bits = layout wants micro-batches that are a power of two, not {}",
+                      micro_batches_);
+    auto cover = [&](std::string_view what, std::int64_t has, std::string_view name, std::int64_t granule) {
+        check<UsageError>(
+            has <= granule,
+            "plan: {} = {} is beyond the granularity of {} = {}, which the bits depend on: {} = {} "
+            "would cover it",
+            what, has, name, granule, name, has);
+    };
+    cover("replica x data", ranks, "data", granularity_.data);
+    cover("replica x data x micro-batches in time", pieces, "batch", granularity_.batch);
+    cover("tensor", mesh_.axis("tensor").size, "tensor", granularity_.tensor);
+    return pieces / ranks;
+}
+
+}  // namespace plait
