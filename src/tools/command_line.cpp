@@ -168,14 +168,4 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     return line;
 }
 
-int report_failure(std::exception const& failure, std::FILE* out) {
-    std::string text = fmt::format("plait: {}", failure.what());
-    if (text.starts_with("plait: plait")) text.erase(0, 7);
-    std::size_t end = 0;
-    for (int lines = 0; lines < 3 && end != std::string::npos; ++lines)
-        end = text.find('\n', end + (lines > 0));
-    fmt::print(out, "{}\n", text.substr(0, end));
-    return dynamic_cast<UsageError const*>(&failure) ? 2 : 1;
-}
-
 }  // namespace plait::tools

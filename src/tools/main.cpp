@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "commands.hpp"
+#include "launch.hpp"
 #include "plait/version.hpp"
 
 namespace {
@@ -33,7 +34,8 @@ int main(int argc, char** argv) {
         }
     } catch (std::exception const& e) {
         std::fflush(stdout);
-        return report_failure(e, stderr);
+        // What all processes of a launcher find alike is told once.
+        return report_failure(e, is_first_process() ? stderr : nullptr);
     }
     return 1;
 }

@@ -1,14 +1,10 @@
 #include <algorithm>
-#include <charconv>
-#include <sstream>
 
 #include "model.hpp"
 #include "plait/graph/glob.hpp"
 
 namespace plait::tools {
 namespace {
-
-using Words = std::vector<std::string>;
 
 /// Something that a line can name, and how many dims it has.
 struct Named {
@@ -23,53 +19,48 @@ void want(bool ok, std::string const& line, Config const& config, fmt::format_st
                       ok ? "" : fmt::format(format, std::forward<Args>(args)...));
 }
 
-void check_line(Config const& config, std::string const& line, std::vector<Named> const& parameters,
-                std::vector<Named> const& activations) {
-    std::istringstream in(line);
-    Words words;
-    for (std::string word; in >> word;) words.push_back(word);
-    bool const store = words[0] == "store";
-    want(words.size() == (store ? 6u : 4u) && (!store || words[4] == "of"), line, config, "write it like {}",
-         store ? "store GLOB AXIS DIM of KIND" : "shard GLOB AXIS DIM");
-
-    Words const axes{"replica", "data", "pipeline", "tensor", "context", "expert"};
-    Words const kinds{"parameter", "gradient", "optimizer", "activation"};
-    auto known = [&](Words const& names, std::string const& word) {
-        return std::find(names.begin(), names.end(), word) != names.end();
-    };
-    want(known(axes, words[2]), line, config, "there is no axis {}: the nearest is {}", words[2],
-         nearest_name(words[2], axes));
-    want(!store || known(kinds, words.back()), line, config, "there is no {}: the nearest is {}",
-         words.back(), nearest_name(words.back(), kinds));
-    int dim = -1;
-    auto const& number = words[3];
-    auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), dim);
-    want(error == std::errc{} && end == number.data() + number.size() && dim >= 0, line, config,
-         "the dim {} is no number from 0", number);
-
+/// Fails unless the line's glob names one of `all`, and each one that it names has its dim.
+void look(Config const& config, std::string const& text, std::vector<Named> const& all) {
+    auto const line = parse_plan_line(text);
     bool found = false;
-    auto look = [&](std::vector<Named> const& names) {
-        for (auto const& n : names) {
-            if (!glob_matches(words[1], n.name)) continue;
-            found = true;
-            want(dim < n.rank, line, config, "{} has {} dims, so there is no dim {}", n.name, n.rank, dim);
-        }
-    };
-    if (!store || words.back() != "activation") look(parameters);
-    if (!store || words.back() == "activation") look(activations);
-    auto const& sample = store && words.back() == "activation" ? activations : parameters;
-    want(found, line, config, "{} names nothing; there is {}", words[1],
-         sample.empty() ? "" : sample.back().name);
+    for (auto const& n : all) {
+        if (!glob_matches(line.glob, n.name)) continue;
+        found = true;
+        want(line.dim < n.rank, text, config, "{} has {} dims, so there is no dim {}", n.name, n.rank,
+             line.dim);
+    }
+    want(found, text, config, "{} names nothing; there is {}", line.glob, all.empty() ? "" : all.back().name);
+}
+
+std::vector<Named> parameters_of(State const& state) {
+    std::vector<Named> all;
+    for (auto const& v : state.variables())
+        if (v->kind == VariableKind::parameter) all.push_back({v->path, v->meta.shape.rank()});
+    return all;
 }
 
 }  // namespace
 
+void check_plan_lines(Config const& config, State const& state) {
+    std::vector<std::string> const axes(std::begin(mesh_axes), std::end(mesh_axes));
+    for (auto const& text : config.plan.lines) {
+        auto const line = parse_plan_line(text);
+        want(std::find(axes.begin(), axes.end(), line.axis) != axes.end(), text, config,
+             "there is no axis {}: the nearest is {}", line.axis, nearest_name(line.axis, axes));
+        if (line.stores && line.what != Stored::activation) look(config, text, parameters_of(state));
+    }
+}
+
 void check_plan_lines(Config const& config, State const& state, std::vector<Mark> const& marks) {
-    std::vector<Named> parameters, activations;
-    for (auto const& v : state.variables())
-        if (v->kind == VariableKind::parameter) parameters.push_back({v->path, v->meta.shape.rank()});
-    for (auto const& m : marks) activations.push_back({m.name, m.value.meta().shape.rank()});
-    for (auto const& line : config.plan.lines) check_line(config, line, parameters, activations);
+    for (auto const& text : config.plan.lines) {
+        auto const line = parse_plan_line(text);
+        if (line.stores && line.what != Stored::activation) continue;
+        std::vector<Named> all;
+        for (auto const& m : marks) all.push_back({m.name, m.value.meta().shape.rank()});
+        if (!line.stores)
+            for (auto const& p : parameters_of(state)) all.push_back(p);
+        look(config, text, all);
+    }
 }
 
 }  // namespace plait::tools

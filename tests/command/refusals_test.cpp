@@ -35,7 +35,7 @@ TEST_CASE("plan lines must name something that is there") {
     refused(2, "names nothing", lines("store blocks.*.attention data 0 of activation"));
     refused(2, "has 2 dims, so there is no dim 2", lines("shard **.q.weight tensor 2"));
     refused(2, "the nearest is tensor", lines("shard **.q.weight tensro 0"));
-    refused(2, "the nearest is optimizer", lines("store **.weight data 0 of optimiser"));
+    refused(2, "use parameter, gradient, optimizer", lines("store **.weight data 0 of optimiser"));
     refused(2, "write it like store", lines("store **.weight data 0"));
     CHECK_FALSE(std::filesystem::exists(out));
     good(small_run(out, {"--run.steps=1",
