@@ -88,8 +88,8 @@ World plan_world(Config& config, Launcher const& launcher) {
     World world;
     if (launcher.processes > 1) {
         check<UsageError>(origin == "default" || cluster == "mpi",
-                          "run.cluster = {} ({}): {} says that {} processes were started: use mpi, or start "
-                          "one without a launcher",
+                          "run.cluster = {} ({}): {} says that {} processes were started: use mpi, or unset "
+                          "the variable where this one is alone",
                           value_text(cluster), origin, launcher.variable, launcher.processes);
         if (origin == "default") origin = launcher.variable;
         cluster = "mpi";
@@ -138,6 +138,13 @@ void run_threads(int ranks, std::function<void(Communicator&)> const& f) {
     if (agreed) std::rethrow_exception(agreed);
 }
 
+void check_world(Launcher const& launcher, Communicator const& world) {
+    check<AgreedUsageError>(world.size() == launcher.processes,
+                            "{} says that {} processes were started, MPI joined {}: start them by the mpirun "
+                            "of this MPI, or srun --mpi=pmix",
+                            launcher.variable, launcher.processes, world.size());
+}
+
 int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f) {
     int code = 0;
     auto tell = [&](std::exception const& e, bool speaks, std::string const& who = "") {
@@ -147,18 +154,15 @@ int run_processes(Launcher const& launcher, std::function<void(Communicator&)> c
         auto* out = speaks ? stderr : nullptr;
         code = misused ? report_failure(UsageError(text), out) : report_failure(Error(text), out);
     };
+    // Where MPI did not join what the launcher started, every process is a rank 0.
+    bool const first = launcher.rank == 0;
     auto run = [&](Communicator& world) {
         try {
-            check<AgreedUsageError>(
-                world.size() == launcher.processes,
-                "{} says that {} processes were started, MPI joined {}: use the mpirun of "
-                "this MPI, or srun --mpi=pmix",
-                launcher.variable, launcher.processes, world.size());
             f(world);
         } catch (AgreedUsageError const& e) {
-            tell(e, world.rank() == 0 && launcher.rank == 0);
+            tell(e, world.rank() == 0 && first);
         } catch (AgreedError const& e) {
-            tell(e, world.rank() == 0);
+            tell(e, world.rank() == 0 && first);
         } catch (CommunicationError const& e) {
             tell(e, tells(world.rank(), e.what()));
             throw;

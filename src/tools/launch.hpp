@@ -55,6 +55,9 @@ void run_threads(int ranks, std::function<void(Communicator&)> const& f);
 /// there is no world to join.
 int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f);
 
+/// Throws AgreedUsageError where MPI has not joined all processes that the launcher started.
+void check_world(Launcher const& launcher, Communicator const& world);
+
 /// Prints at most three lines about a failure to `out`, unless that is null, and gives the exit code: 2 for a
 /// UsageError, else 1.
 int report_failure(std::exception const& failure, std::FILE* out);

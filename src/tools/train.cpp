@@ -3,6 +3,7 @@
 #include "commands.hpp"
 #include "inspect.hpp"
 #include "launch.hpp"
+#include "plait/comm/mpi.hpp"
 #include "plait/core/random.hpp"
 #include "plait/cpu/backend.hpp"
 #include "trainer.hpp"
@@ -131,6 +132,13 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
     }
 }
 
+/// What all ranks do first: those with something wrong tell the others.
+void agree_to_start(Communicator& world, std::exception_ptr wrong) {
+    together(world, [&] {
+        if (wrong) std::rethrow_exception(wrong);
+    });
+}
+
 Config checked_config(TrainArguments const& arguments) {
     auto config = load_config(arguments.config, arguments.overrides);
     check_config(config);
@@ -169,6 +177,12 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
 
 }  // namespace
 
+int refuse(std::exception_ptr wrong) {
+    auto const launcher = find_launcher();
+    if (launcher.processes == 1 || !mpi_available()) std::rethrow_exception(wrong);
+    return run_processes(launcher, [&](Communicator& world) { agree_to_start(world, wrong); });
+}
+
 int train(TrainArguments const& arguments) {
     auto const launcher = find_launcher();
     if (arguments.print_config || !arguments.dumps.empty() || arguments.dry_run) {
@@ -180,21 +194,20 @@ int train(TrainArguments const& arguments) {
         return 0;
     }
     Config config;
+    World cluster;
     std::exception_ptr wrong;
     try {
         config = checked_config(arguments);
+        cluster = plan_world(config, launcher);
     } catch (UsageError const&) {
-        // The others may have read it well: that is told where all can talk.
-        if (launcher.processes == 1) throw;
+        // Other processes may have found nothing wrong: it is told where all can talk.
+        if (launcher.processes == 1 || !mpi_available()) throw;
         wrong = std::current_exception();
     }
-    World cluster;
-    if (!wrong) cluster = plan_world(config, launcher);
     Process process;
     auto run = [&](Communicator& world) {
-        together(world, [&] {
-            if (wrong) std::rethrow_exception(wrong);
-        });
+        agree_to_start(world, wrong);
+        if (cluster.kind == World::Kind::mpi) check_world(launcher, world);
         if (world.rank() == 0) greet(config, cluster);
         train_rank(config, cluster, arguments.resume, process, world);
     };

@@ -73,7 +73,9 @@ Trainer::Trainer(Config const& config, Process& process, Programs& programs, Com
 void Trainer::run() {
     process_.signals();
     prepare();
-    if (first()) progress_.emplace(stdout, config_.run.steps);
+    // mpirun gives rank 0 a terminal of its own, whatever reads it.
+    bool const launched = config_.run.cluster == "mpi" && world_.size() > 1;
+    if (first()) progress_.emplace(stdout, config_.run.steps, launched ? std::optional(false) : std::nullopt);
     auto start = Clock::now();
     if (validation_ && !checkpoint_) {
         auto row = validated({{"step", std::int64_t{0}}});
