@@ -40,11 +40,11 @@ std::string layout_text(Sections const& sections) {
         text += fmt::format("{:<8}%{} = {}", section_name(section(n)), index.at(n.get()), n->op.text());
         for (int i = 0; i < static_cast<int>(n->outputs.size()); ++i) {
             Value v{n, i};
-            auto dim = sections.micro_dim.find(v);
+            auto dim = sections.micro.find(v);
             text += fmt::format("{} {} {}", i ? "," : " :", to_string(v.meta()),
-                                dim != sections.micro_dim.end() ? fmt::format("shard({})", dim->second)
-                                : partial.contains(v)           ? "partial(sum)"
-                                                                : "replicate");
+                                dim != sections.micro.end() ? fmt::format("shard({})", dim->second.dim)
+                                : partial.contains(v)       ? "partial(sum)"
+                                                            : "replicate");
         }
         text += fmt::format("  # {} {}\n", n->origin.path, name_of(n->origin.phase));
     }
@@ -108,7 +108,7 @@ std::string dry_run_text(Config const& config, Programs const& programs, Outside
     return text + "memory of the rank\n" + memory_text(programs, outside);
 }
 
-std::string dump_text(Dump const& dump, Config const& config, Programs const& programs) {
+std::string dump_text(Dump const& dump, Programs const& programs) {
     auto const& step = programs.train;
     switch (dump.what) {
         case Dump::What::graph:
@@ -116,7 +116,7 @@ std::string dump_text(Dump const& dump, Config const& config, Programs const& pr
             return fmt::format("recorded\n{}\nafter the passes\n{}", step.dumps().recorded.text(),
                                step.dumps().passed.text());
         case Dump::What::layout:
-            return layout_text(cut_loops(step.dumps().passed, config.plan.micro_batches));
+            return layout_text(step.dumps().sections);
         case Dump::What::schedule:
             return schedule_text(step.program());
         case Dump::What::memory:

@@ -252,7 +252,7 @@ int train_run(Config const& config, bool resume) {
 int inspect(TrainArguments const& arguments, Config const& config) {
     auto backend = cpu_backend(static_cast<int>(config.run.threads));
     auto programs = compile_programs(config, backend);
-    for (auto const& d : arguments.dumps) fmt::print("{}", dump_text(d, config, programs));
+    for (auto const& d : arguments.dumps) fmt::print("{}", dump_text(d, programs));
     if (!arguments.dry_run) return 0;
     std::int64_t text = 0;
     auto outside = measure_outside(0, backend->workers());

@@ -2,7 +2,9 @@
 
 #include "plait/exec/memory_plan.hpp"
 #include "plait/exec/program.hpp"
+#include "plait/graph/collective.hpp"
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 
 #include <algorithm>
 #include <set>
@@ -41,13 +43,14 @@ struct Emitter {
     ValueMap<int> readers;
     std::vector<Place> places;
     ValueMap<At> at;
-    ValueMap<Value> updated;      // new value -> the variable it is stored to
-    std::set<Node const*> fused;  // MicroSum and MicroStack whose input is made in place
+    ValueMap<At> home;            // values that are made in a variable's place
+    std::set<Node const*> fused;  // MicroSum, MicroStack and Join whose inputs are made in place
     std::set<std::pair<Node const*, int>> gradients;
     std::set<int> stored;  // places of variables that have their new value
     Program program;
     std::vector<std::shared_ptr<Node const>> instruction_nodes;  // the node of each instruction
     std::vector<std::pair<std::size_t, int>> workspaces;         // (instruction, place)
+    std::unordered_map<Node const*, int> collectives;            // number of each that was emitted
 
     int section(Node const* n) const { return sections.section.at(n); }
     static bool looped(int section) { return section % 2 == 1; }
@@ -57,6 +60,7 @@ struct Emitter {
             if (!source_of(*n)) order.push_back(n);
         std::stable_sort(order.begin(), order.end(),
                          [&](auto const& a, auto const& b) { return section(a.get()) < section(b.get()); });
+        sink_awaits();
         section_end.assign(static_cast<std::size_t>(sections.count), -1);
         section_begin.assign(static_cast<std::size_t>(sections.count), 0);
         for (std::size_t t = 0; t < order.size(); ++t) {
@@ -65,6 +69,32 @@ struct Emitter {
             if (section_end[s] < 0) section_begin[s] = static_cast<int>(t);
             section_end[s] = static_cast<int>(t);
         }
+    }
+
+    /// A collective's result is awaited where it is first read, or at the end of its section.
+    void sink_awaits() {
+        std::vector<std::shared_ptr<Node const>> sunk, waiting;
+        auto release = [&](auto const& wanted) {
+            std::erase_if(waiting, [&](auto const& n) {
+                if (wanted(n)) sunk.push_back(n);
+                return wanted(n);
+            });
+        };
+        for (auto const& n : order) {
+            if (!waiting.empty() && section(waiting.front().get()) != section(n.get()))
+                release([](auto const&) { return true; });
+            if (auto const* a = n->op.as<Await>(); a && !a->at_once) {
+                waiting.push_back(n);
+                continue;
+            }
+            release([&](auto const& w) {
+                return std::any_of(n->inputs.begin(), n->inputs.end(),
+                                   [&](Value const& v) { return v.node == w; });
+            });
+            sunk.push_back(n);
+        }
+        release([](auto const&) { return true; });
+        order = std::move(sunk);
     }
 
     void find_readers() {
@@ -83,7 +113,6 @@ struct Emitter {
             }
         for (auto const& o : sections.graph.outputs) last_read[o.value] = end, ++readers[o.value];
         for (auto const& u : sections.graph.updates) {
-            updated[u.value] = u.variable;
             last_read[u.value] = end;
             ++readers[u.value];
         }
@@ -122,6 +151,23 @@ struct Emitter {
         }
     }
 
+    /// An update is made in its variable's place, and so is the block of it that a gather collects.
+    void find_homes() {
+        for (auto const& u : sections.graph.updates) {
+            Value v = u.value;
+            At where = at.at(u.variable);
+            home[v] = where;
+            while (!source_of(*v.node)) {
+                auto const* gather = v.node->op.as<AllGather>();
+                if (!gather && !v.node->op.as<Await>()) break;
+                v = v.node->inputs[0];
+                if (gather && readers.at(v) > 1) break;
+                if (gather) where.offset += gather->coordinate * v.meta().bytes();
+                home[v] = where;
+            }
+        }
+    }
+
     std::int64_t MemoryTable::*kind_of(Value const& v) const {
         return gradients.contains({v.node.get(), v.output}) ? &MemoryTable::gradients
                                                             : &MemoryTable::activations;
@@ -130,12 +176,21 @@ struct Emitter {
     /// Running totals and stacks are made where they stay when their input's kernel can write there.
     void place_loop_results() {
         for (auto const& n : order) {
+            int first = section_begin[static_cast<std::size_t>(section(n.get()))];
+            if (n->op.as<MicroTree>()) {
+                for (auto const& v : values_of(n))
+                    at[v] = {new_place(v, first, v.output == 0, kind_of({n, 0})), 0, 0};
+                // The left sides that wait live as long as the loop.
+                auto& pending = places.back();
+                pending.last =
+                    std::max(pending.last, section_end[static_cast<std::size_t>(section(n.get()))]);
+                continue;
+            }
             bool sum = n->op.as<MicroSum>() != nullptr;
             auto const* stack = n->op.as<MicroStack>();
             if (!sum && !stack) continue;
             Value total{n, 0}, x = n->inputs[0];
-            int first = section_begin[static_cast<std::size_t>(section(n.get()))];
-            At where{new_place(total, first, false, kind_of(total)), 0, 0};
+            At where{new_place(total, first, sum, kind_of(total)), 0, 0};
             at[total] = where;
             auto const* row = find_kernel(backend.kernels(), x.node->op.name());
             bool direct = row && (sum ? (row->accumulates >> x.output & 1u) && readers.at(x) == 1
@@ -147,6 +202,37 @@ struct Emitter {
         }
     }
 
+    /// Blocks side by side along dim 0 are made where they stay.
+    void place_joins() {
+        for (auto const& n : order) {
+            auto const* join_op = n->op.as<Join>();
+            Value all{n, 0};
+            if (!join_op || join_op->dim != 0 || at.contains(all)) continue;
+            bool direct = true;
+            int first = position.at(n.get());
+            for (auto const& v : n->inputs) {
+                direct = direct && !source_of(*v.node) && readers.at(v) == 1 && !at.contains(v) &&
+                         section(v.node.get()) == section(n.get()) && is_made(v);
+                if (direct) first = std::min(first, position.at(v.node.get()));
+            }
+            if (!direct) continue;
+            At where{new_place(all, first, true, kind_of(all)), 0, 0};
+            at[all] = where;
+            for (auto const& v : n->inputs) {
+                join(v, where);
+                where.offset += v.meta().bytes();
+            }
+            fused.insert(n.get());
+        }
+    }
+
+    /// Whether a kernel writes the value: it is no view.
+    static bool is_made(Value const& v) {
+        auto const aliases = v.node->op.aliases();
+        return std::none_of(aliases.begin(), aliases.end(),
+                            [&](Alias const& a) { return a.view && a.output == v.output; });
+    }
+
     /// The input whose place output `o` takes, or -1.
     int shared_input(Node const& n, int o, int t) {
         for (auto const& a : n.op.aliases()) {
@@ -156,13 +242,11 @@ struct Emitter {
             auto const& where = at.at(v);
             auto const& p = places[static_cast<std::size_t>(where.place)];
             auto const& meta = n.outputs[static_cast<std::size_t>(o)];
-            if (p.state) {
-                for (auto const& [value, variable] : updated)
-                    if (value.node.get() == &n && value.output == o && variable == v) return a.input;
-                continue;
-            }
+            if (p.state) continue;
             if (!p.reusable || p.last > t || v.meta() != meta || p.bytes != meta.bytes()) continue;
-            if (source_of(*v.node) || section(v.node.get()) != section(&n)) continue;
+            if (source_of(*v.node)) continue;
+            // A loop reads what is made before it in every iteration.
+            if (looped(section(&n)) && section(v.node.get()) != section(&n)) continue;
             bool alone = std::none_of(n.inputs.begin(), n.inputs.end(), [&](Value const& other) {
                 return !(other == v) && at.at(other).place == where.place;
             });
@@ -174,46 +258,96 @@ struct Emitter {
     Operand operand(Value const& v) const {
         auto const& where = at.at(v);
         auto const& p = places[static_cast<std::size_t>(where.place)];
-        auto dim = sections.micro_dim.find(v);
-        return {p.state ? Region::state : Region::scratch, p.offset + where.offset, where.micro_stride,
-                v.meta(), dim == sections.micro_dim.end() ? -1 : dim->second};
+        Operand o{p.state ? Region::state : Region::scratch,
+                  p.offset + where.offset,
+                  where.micro_stride,
+                  v.meta(),
+                  {},
+                  -1,
+                  0};
+        if (auto it = sections.place.find(v); it != sections.place.end()) o.block = it->second;
+        if (auto it = sections.micro.find(v); it != sections.micro.end())
+            o.micro_dim = it->second.dim, o.micro_step = it->second.step;
+        return o;
     }
 
-    void place_node(std::shared_ptr<Node const> const& node, int t) {
+    /// Values that are part of another's place, or have none: no kernel runs for them.
+    bool is_address(std::shared_ptr<Node const> const& node) {
         Node const& n = *node;
-        if (fused.contains(&n)) return;
+        if (fused.contains(&n)) return true;
         auto const* take = n.op.as<MicroTake>();
+        auto const* part = n.op.as<Part>();
         if (take && take->dim == 0) {
             At where = at.at(n.inputs[0]);
             where.micro_stride = n.outputs[0].bytes();
             join({node, 0}, where);
-            return;
+            return true;
         }
+        if (part && part->dim == 0) {
+            At where = at.at(n.inputs[0]);
+            where.offset += part->length ? n.outputs[0].bytes() / part->length * part->start : 0;
+            join({node, 0}, where);
+            return true;
+        }
+        if (n.op.as<Outline>()) {
+            at[{node, 0}] = {new_place({node, 0}, position.at(&n), false, &MemoryTable::activations), 0, 0};
+            places.back().bytes = 0;
+            return true;
+        }
+        return false;
+    }
+
+    /// An update that is made in its variable's place may read that place only element by element.
+    void check_home(Node const& n, int o, At const& to) const {
+        for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+            auto const& from = at.at(n.inputs[i]);
+            if (from.place != to.place) continue;
+            auto const aliases = n.op.aliases();
+            bool same =
+                from.offset == to.offset && std::any_of(aliases.begin(), aliases.end(), [&](Alias const& a) {
+                    return a.output == o && a.input == static_cast<int>(i);
+                });
+            // A gather reads the rank's own block where it stays.
+            check(same || n.op.as<AllGather>() || home.contains(n.inputs[i]),
+                  "{} in '{}' reads a variable while it stores it", n.op.name(), n.origin.path);
+        }
+    }
+
+    void place_node(std::shared_ptr<Node const> const& node, int t) {
+        Node const& n = *node;
+        if (is_address(node)) return;
         for (auto const& v : n.inputs)
-            check(!stored.contains(at.at(v).place), "{} in '{}' reads a variable after it was stored",
-                  n.op.name(), n.origin.path);
+            check(!stored.contains(at.at(v).place) || home.contains(v),
+                  "{} in '{}' reads a variable after it was stored", n.op.name(), n.origin.path);
         std::set<int> taken;
         bool moves = false;
         for (int o = 0; o < static_cast<int>(n.outputs.size()); ++o) {
             Value v{node, o};
-            if (at.contains(v)) {  // a total or a stack
+            if (auto h = home.find(v); h != home.end()) {
+                check_home(n, o, h->second);
+                at[v] = h->second;
+                stored.insert(h->second.place);
+                moves = moves || is_made(v) || n.inputs.size() > 1;
+                continue;
+            }
+            if (at.contains(v)) {  // a total, a stack, or joined to others
                 moves = true;
                 continue;
             }
             int input = shared_input(n, o, t);
             if (input >= 0 && taken.insert(input).second) {
                 join(v, at.at(n.inputs[static_cast<std::size_t>(input)]));
-                if (updated.contains(v)) stored.insert(at.at(v).place);
                 moves = moves || n.inputs.size() > 1 || !n.op.aliases().front().view;
             } else {
                 at[v] = {new_place(v, t, true, kind_of(v)), 0, 0};
                 moves = true;
             }
         }
+        if (emit_collective(node)) return;
         if (!moves) return;  // a view of its only input
         auto const* row = find_kernel(backend.kernels(), n.op.name());
         check(row != nullptr, "the {} backend has no kernel for {}", backend.name(), n.op.name());
-        Instruction i{n.op, row, {}, {}, 0, 0, 0, n.origin};
+        Instruction i{n.op, row, {}, {}, 0, 0, 0, n.origin, {}, -1};
         if (n.op.as<MicroSum>()) i.accumulate = 1;
         for (int o = 0; o < static_cast<int>(n.outputs.size()); ++o)
             for (auto const& f : fused)
@@ -231,6 +365,35 @@ struct Emitter {
         // Places have no addresses yet: the nodes' values are remembered and resolved after planning.
         program.instructions.push_back(std::move(i));
         instruction_nodes.push_back(node);
+    }
+
+    /// Collectives and their awaits go to communicators, not kernels.
+    bool emit_collective(std::shared_ptr<Node const> const& node) {
+        auto const& op = node->op;
+        Instruction i{op, nullptr, {}, {}, 0, 0, 0, node->origin, {}, -1};
+        auto const* await = op.as<Await>();
+        if (await) {
+            i.awaits = collectives.at(node->inputs[0].node.get());
+        } else if (auto const* r = op.as<AllReduce>()) {
+            i.collective = Collective{Verb::all_reduce, r->axis, r->how, program.collectives};
+        } else if (auto const* s = op.as<ReduceScatter>()) {
+            i.collective = Collective{Verb::reduce_scatter, s->axis, s->how, program.collectives};
+        } else if (auto const* g = op.as<AllGather>()) {
+            i.collective = Collective{Verb::all_gather, g->axis, Combine::sum, program.collectives};
+        } else {
+            return false;
+        }
+        if (i.collective) {
+            collectives[node.get()] = program.collectives++;
+            // What it reads is in use until it is awaited.
+            auto& in = places[static_cast<std::size_t>(at.at(node->inputs[0]).place)];
+            for (auto const& n : order)
+                if (n->op.as<Await>() && n->inputs[0].node == node)
+                    in.last = std::max(in.last, position.at(n.get()));
+        }
+        program.instructions.push_back(std::move(i));
+        instruction_nodes.push_back(node);
+        return true;
     }
 
     void plan() {
@@ -312,7 +475,9 @@ struct Emitter {
         order_nodes();
         find_readers();
         place_sources();
+        find_homes();
         place_loop_results();
+        place_joins();
         for (std::size_t t = 0; t < order.size(); ++t) place_node(order[t], static_cast<int>(t));
         plan();
         resolve();
