@@ -2,13 +2,14 @@
 
 #include "plait/io/checkpoint.hpp"
 
+#include "io_blocks.hpp"
 #include "io_hash.hpp"
+#include "io_manifest.hpp"
 #include "plait/io/file.hpp"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -19,11 +20,10 @@
 namespace plait {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr std::string_view aside_prefix = ".saving-";
-constexpr std::array<std::string_view, 2> file_names{"weights.safetensors", "optimizer.safetensors"};
+constexpr std::array kinds{detail::weights_kind, detail::optimizer_kind};
 
 std::string folder_name(std::int64_t step) { return fmt::format("step-{:08}", step); }
 
@@ -48,75 +48,16 @@ std::vector<std::pair<std::int64_t, fs::path>> saved_steps(fs::path const& folde
     return found;
 }
 
-std::string hash_of(Json const& json) {
-    ByteHash hash;
-    auto text = json.dump();
-    hash.update(std::as_bytes(std::span(text)));
-    return hash.digest().value_or("");
-}
-
-std::string manifest_text(Manifest const& m) {
-    Json files = Json::array();
-    for (auto const& f : m.files) {
-        Json file{{"name", f.name}, {"bytes", f.bytes}};
-        if (f.xxh64) file["xxh64"] = *f.xxh64;
-        files.push_back(file);
-    }
-    Json json{{"format", Manifest::format},
-              {"step", m.step},
-              {"seed", m.seed},
-              {"data_cursor", m.data_cursor},
-              {"tokens", m.tokens},
-              {"strings", m.strings},
-              {"files", files}};
-    try {
-        // Its own hash catches a changed digit, which is still good JSON.
-        if (auto hash = hash_of(json); !hash.empty()) json["xxh64"] = hash;
-        return json.dump(2) + "\n";
-    } catch (Json::exception const& e) {
-        fail("a string of the manifest is not UTF-8: {}", e.what());
-    }
-}
-
-Manifest read_manifest(fs::path const& path) {
-    try {
-        auto json = Json::parse(read_file(path));
-        check(json.is_object() && json.contains("format"), "{} is not a manifest", path.string());
-        auto format = json["format"].get<int>();
-        check(format == Manifest::format, "{} has format {}, this version reads {}", path.string(), format,
-              Manifest::format);
-        bool const hashed = json.contains("xxh64");
-        if (hashed) {
-            auto stored = json["xxh64"].get<std::string>();
-            json.erase("xxh64");
-            auto actual = hash_of(json);
-            check(actual.empty() || actual == stored, "{} has been changed: its hash is not the one it names",
-                  path.string());
-        }
-        Manifest m;
-        m.step = json.at("step").get<std::int64_t>();
-        m.seed = json.at("seed").get<std::uint64_t>();
-        m.data_cursor = json.at("data_cursor").get<std::int64_t>();
-        m.tokens = json.at("tokens").get<std::int64_t>();
-        m.strings = json.at("strings").get<std::map<std::string, std::string>>();
-        for (auto const& f : json.at("files")) {
-            m.files.push_back({f.at("name").get<std::string>(), f.at("bytes").get<std::int64_t>(), {}});
-            if (f.contains("xxh64")) m.files.back().xxh64 = f["xxh64"].get<std::string>();
-            check(hashed || !m.files.back().xxh64, "{} has been changed: it has lost its hash",
-                  path.string());
-        }
-        return m;
-    } catch (Json::exception const& e) {
-        fail("{} is not a manifest: {}", path.string(), std::string(e.what()).substr(0, 200));
-    }
-}
-
-void verify(fs::path const& path, Manifest::File const& file) {
+void check_size(fs::path const& path, Manifest::File const& file) {
     std::error_code error;
     auto bytes = fs::file_size(path, error);
     check(!error, "{} is missing or unreadable: {}", path.string(), error.message());
     check(std::cmp_equal(bytes, file.bytes), "{} is truncated or changed: expected {} bytes, has {}",
           path.string(), file.bytes, bytes);
+}
+
+void verify(fs::path const& path, Manifest::File const& file) {
+    check_size(path, file);
     if (!file.xxh64 || !ByteHash().digest()) return;
 
     int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -134,18 +75,13 @@ void verify(fs::path const& path, Manifest::File const& file) {
           *hash.digest());
 }
 
-void write_files(fs::path const& folder, Manifest& manifest, std::span<NamedArray const> weights,
-                 std::span<NamedArray const> optimizer) {
-    manifest.files.clear();
-    for (auto const& name : file_names) {
-        auto step = std::map<std::string, std::string>{{"step", std::to_string(manifest.step)}};
-        auto written = write_safetensors(folder / name, name == file_names[0] ? weights : optimizer, step);
-        manifest.files.push_back({std::string(name), written.bytes, written.xxh64});
-    }
-    FileWriter out(folder / "manifest.json");
-    out.write(manifest_text(manifest));
-    out.finish();
-    sync_folder(folder);
+/// Throws Error unless `manifest`, which lies in `folder`, lists every part, and plain names only.
+void check_parts(fs::path const& folder, Manifest const& manifest) {
+    auto where = (folder / "manifest.json").string();
+    for (auto kind : kinds) detail::part_names(where, manifest, kind);
+    for (auto const& file : manifest.files)
+        check(fs::path(file.name).filename() == file.name, "{} lists the file {}, which is not beside it",
+              where, detail::shown(file.name));
 }
 
 /// Puts the finished folder `aside` at `place`, where a checkpoint of the same step may already be.
@@ -164,6 +100,10 @@ void put_in_place(fs::path const& aside, fs::path const& place) {
     }
 }
 
+fs::path aside_of(fs::path const& folder, std::int64_t step) {
+    return folder / (std::string(aside_prefix) + folder_name(step));
+}
+
 void remove_leftovers(fs::path const& folder) {
     std::error_code ignored;
     for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored))
@@ -173,56 +113,110 @@ void remove_leftovers(fs::path const& folder) {
         }
 }
 
-}  // namespace
-
-fs::path save_checkpoint(fs::path const& run_folder, Manifest manifest, std::span<NamedArray const> weights,
-                         std::span<NamedArray const> optimizer, int keep) {
+void check_keep(int keep) {
     check<UsageError>(keep >= 1, "checkpoint.keep is {}: at least 1 must be kept", keep);
-    check(manifest.step >= 0, "a checkpoint's step is {}: steps are not negative", manifest.step);
-    auto folder = run_folder / "checkpoints";
-    make_folder(folder);
-    remove_leftovers(folder);
-    auto name = folder_name(manifest.step);
-    auto aside = folder / (std::string(aside_prefix) + name);
-    make_folder(aside);
-    try {
-        write_files(aside, manifest, weights, optimizer);
-        put_in_place(aside, folder / name);
-    } catch (...) {
-        remove_leftovers(folder);  // gives a full disk its space back
-        throw;
-    }
-    sync_folder(folder);
-    sync_folder(run_folder);
-    write_file_atomically(folder / "latest", name + "\n");
-    remove_leftovers(folder);
+}
 
+void prune(fs::path const& folder, std::int64_t saved, int keep) {
     // Newer steps are none of this save's business: a run that went back to an older checkpoint left them.
     int older = 0;
     for (auto const& [step, path] : saved_steps(folder)) {
-        if (step >= manifest.step || ++older < keep) continue;
+        if (step >= saved || ++older < keep) continue;
         // Out of the way first, so that a crash while deleting leaves no half checkpoint.
         auto doomed = folder / (std::string(aside_prefix) + "old-" + path.filename().string());
         if (::rename(path.c_str(), doomed.c_str()) != 0) fail_with_errno("remove", path);
         std::error_code error;
         fs::remove_all(doomed, error);
     }
+}
+
+void copy_kind(Checkpoint const& c, std::string_view kind, std::span<NamedArray const> arrays) {
+    std::vector<SafetensorsFile> files;
+    for (auto const& name : detail::part_names((c.folder / "manifest.json").string(), c.manifest, kind))
+        files.emplace_back(c.folder / name);
+    auto where = files.size() == 1 ? files[0].path() : c.folder;
+    detail::copy_blocks(where.string(), files, arrays);
+}
+
+}  // namespace
+
+fs::path begin_checkpoint(fs::path const& run_folder, std::int64_t step) {
+    check(step >= 0, "a checkpoint's step is {}: steps are not negative", step);
+    auto folder = run_folder / "checkpoints";
+    make_folder(folder);
+    remove_leftovers(folder);
+    auto aside = aside_of(folder, step);
+    make_folder(aside);
+    return aside;
+}
+
+std::vector<Manifest::File> write_checkpoint_part(fs::path const& aside, std::int64_t step,
+                                                  CheckpointPart part, std::span<NamedArray const> weights,
+                                                  std::span<NamedArray const> optimizer) {
+    std::vector<Manifest::File> files;
+    for (auto kind : kinds) {
+        auto name = detail::part_name(kind, part);
+        auto written = write_safetensors(aside / name, kind == detail::weights_kind ? weights : optimizer,
+                                         {{"step", std::to_string(step)}});
+        files.push_back({name, written.bytes, written.xxh64});
+    }
+    return files;
+}
+
+fs::path finish_checkpoint(fs::path const& run_folder, fs::path const& aside, Manifest manifest, int keep) {
+    check_keep(keep);
+    auto folder = run_folder / "checkpoints";
+    auto name = folder_name(manifest.step);
+    check(aside == aside_of(folder, manifest.step), "{} is not where step {} of {} is written",
+          aside.string(), manifest.step, run_folder.string());
+    check_parts(aside, manifest);
+    // A part that another machine wrote to a disk of its own is missed here, before older checkpoints go.
+    for (auto const& file : manifest.files) check_size(aside / file.name, file);
+    FileWriter out(aside / "manifest.json");
+    out.write(detail::manifest_text(manifest));
+    out.finish();
+    sync_folder(aside);
+    put_in_place(aside, folder / name);
+    sync_folder(folder);
+    sync_folder(run_folder);
+    write_file_atomically(folder / "latest", name + "\n");
+    remove_leftovers(folder);
+    prune(folder, manifest.step, keep);
     return folder / name;
 }
 
+void abandon_checkpoint(fs::path const& run_folder) noexcept {
+    try {
+        remove_leftovers(run_folder / "checkpoints");
+    } catch (...) {  // out of memory; the next save removes it
+    }
+}
+
+fs::path save_checkpoint(fs::path const& run_folder, Manifest manifest, std::span<NamedArray const> weights,
+                         std::span<NamedArray const> optimizer, int keep) {
+    check_keep(keep);
+    auto aside = begin_checkpoint(run_folder, manifest.step);
+    try {
+        manifest.files = write_checkpoint_part(aside, manifest.step, {}, weights, optimizer);
+        return finish_checkpoint(run_folder, aside, std::move(manifest), keep);
+    } catch (...) {
+        abandon_checkpoint(run_folder);  // gives a full disk its space back
+        throw;
+    }
+}
+
+void Checkpoint::copy_weights_to(std::span<NamedArray const> arrays) const {
+    copy_kind(*this, detail::weights_kind, arrays);
+}
+
+void Checkpoint::copy_optimizer_to(std::span<NamedArray const> arrays) const {
+    copy_kind(*this, detail::optimizer_kind, arrays);
+}
+
 Checkpoint open_checkpoint(fs::path const& folder) {
-    Checkpoint c{folder, read_manifest(folder / "manifest.json")};
-    for (auto const& name : file_names) {
-        auto listed = std::find_if(c.manifest.files.begin(), c.manifest.files.end(),
-                                   [&](auto& f) { return f.name == name; });
-        check(listed != c.manifest.files.end(), "{} does not list {}", (folder / "manifest.json").string(),
-              name);
-    }
-    for (auto const& file : c.manifest.files) {
-        check(fs::path(file.name).filename() == file.name, "{} lists the file '{}', which is not beside it",
-              (folder / "manifest.json").string(), file.name);
-        verify(folder / file.name, file);
-    }
+    Checkpoint c{folder, detail::read_manifest(folder / "manifest.json")};
+    check_parts(folder, c.manifest);
+    for (auto const& file : c.manifest.files) verify(folder / file.name, file);
     return c;
 }
 

@@ -2,6 +2,7 @@
 
 #include "plait/io/safetensors.hpp"
 
+#include "io_blocks.hpp"
 #include "io_hash.hpp"
 #include "plait/io/file.hpp"
 
@@ -25,15 +26,12 @@ namespace plait {
 namespace {
 
 using Json = nlohmann::json;
+using detail::shown;
 
 // The limit of the reference reader; a header of this size names about a million tensors.
 constexpr std::uint64_t max_header_bytes = 100'000'000;
-
-/// A name from a file as one short line, whatever bytes it holds.
-std::string shown(std::string const& name) {
-    auto text = Json(name).dump(-1, ' ', true, Json::error_handler_t::replace);
-    return text.size() <= 200 ? text : text.substr(0, 200) + "...\"";
-}
+// "block:" and a tensor's name is the key of its placement in the metadata.
+constexpr std::string_view block_prefix = "block:";
 
 /// Parses the header, refusing what a JSON library would let pass: repeated keys and deep nesting.
 Json parse_header(std::string const& file, std::string_view text) {
@@ -87,14 +85,8 @@ Meta read_meta(std::string const& where, Json const& entry) {
     auto sizes = sizes_of(where, entry["shape"], "shape");
     check(sizes.size() <= Shape::max_rank, "{} has {} dims, at most {} can be read", where, sizes.size(),
           Shape::max_rank);
-    // A zero anywhere makes the tensor empty, but the other sizes must not overflow either.
-    std::int64_t elements = 1;
-    for (auto s : sizes) {
-        check(!__builtin_mul_overflow(elements, std::max<std::int64_t>(s, 1), &elements) &&
-                  elements <= INT64_MAX / 64,
-              "{} has a shape that is too large", where);
-        meta.shape.push_back(s);
-    }
+    for (auto size : sizes) meta.shape.push_back(size);
+    check(detail::is_countable(meta.shape), "{} has a shape that is too large", where);
     return meta;
 }
 
@@ -103,7 +95,14 @@ Meta read_meta(std::string const& where, Json const& entry) {
 WrittenFile write_safetensors(std::filesystem::path const& path, std::span<NamedArray const> arrays,
                               std::map<std::string, std::string> const& metadata) {
     std::vector<NamedArray const*> order;
+    auto strings = metadata;
+    for (auto const& [key, text] : metadata)
+        check(!key.starts_with(block_prefix), "{}: the metadata '{}' would be taken for a block's place",
+              path.string(), key);
     for (auto const& a : arrays) {
+        detail::check_block(fmt::format("{}: '{}'", path.string(), a.name), a.meta, a.place);
+        if (!detail::is_whole(a.meta.shape, a.place))
+            strings[std::string(block_prefix) + a.name] = detail::placement_text(a.place);
         check(std::cmp_equal(a.bytes.size(), a.meta.bytes()), "{}: '{}' is {}, {} bytes, but {} are given",
               path.string(), a.name, to_string(a.meta), a.meta.bytes(), a.bytes.size());
         order.push_back(&a);
@@ -114,7 +113,7 @@ WrittenFile write_safetensors(std::filesystem::path const& path, std::span<Named
 
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     std::set<std::string> names{"__metadata__"};
-    if (!metadata.empty()) header["__metadata__"] = metadata;
+    if (!strings.empty()) header["__metadata__"] = strings;
     std::int64_t offset = 0;
     for (auto const* a : order) {
         check(names.insert(a->name).second, "{}: two arrays are called '{}'", path.string(), a->name);
@@ -216,12 +215,15 @@ void SafetensorsFile::read_header() {
         Entry entry;
     };
     std::vector<Range> ranges;
+    std::map<std::string, std::string> places;
     for (auto const& [name, value] : header.items()) {
         if (name == "__metadata__") {
             check(value.is_object(), "{}: '__metadata__' is not an object", file);
             for (auto const& [key, text] : value.items()) {
                 check(text.is_string(), "{}: the metadata {} is not a string", file, shown(key));
-                metadata_[key] = text.get<std::string>();
+                if (key.starts_with(block_prefix))
+                    places[key.substr(block_prefix.size())] = text.get<std::string>();
+                else metadata_[key] = text.get<std::string>();
             }
             continue;
         }
@@ -233,7 +235,7 @@ void SafetensorsFile::read_header() {
               where);
         check(offsets[1] - offsets[0] == meta.bytes(), "{} is {}, {} bytes, but its range holds {}", where,
               to_string(meta), meta.bytes(), offsets[1] - offsets[0]);
-        ranges.push_back({offsets[0], offsets[1], {name, meta, {}}});
+        ranges.push_back({offsets[0], offsets[1], {name, meta, {}, {}}});
     }
     std::sort(ranges.begin(), ranges.end(), [](Range const& a, Range const& b) {
         return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
@@ -254,6 +256,14 @@ void SafetensorsFile::read_header() {
         entries_.push_back(std::move(r.entry));
     }
     check(end == has, "{}: {} bytes after the last tensor belong to no tensor", file, has - end);
+    for (auto const& [name, text] : places) {
+        auto it = index_.find(name);
+        check(it != index_.end(), "{}: the metadata places tensor {}, which is not there", file, shown(name));
+        auto& entry = entries_[it->second];
+        auto where = fmt::format("{}: tensor {}", file, shown(name));
+        entry.place = detail::parse_placement(where, text);
+        detail::check_block(where, entry.meta, entry.place);
+    }
 }
 
 SafetensorsFile::Entry const* SafetensorsFile::find(std::string_view name) const {
@@ -263,24 +273,12 @@ SafetensorsFile::Entry const* SafetensorsFile::find(std::string_view name) const
 
 SafetensorsFile::Entry const& SafetensorsFile::at(std::string_view name) const {
     auto const* entry = find(name);
-    check(entry, "{} has no tensor {}", path_.string(), shown(std::string(name)));
+    check(entry, "{} has no tensor {}", path_.string(), shown(name));
     return *entry;
 }
 
 void SafetensorsFile::copy_to(std::span<NamedArray const> arrays) const {
-    std::set<std::string_view> wanted;
-    for (auto const& a : arrays) {
-        auto const& entry = at(a.name);
-        check(entry.meta == a.meta && entry.bytes.size() == a.bytes.size(),
-              "{}: tensor {} is {}, but {} is wanted", path_.string(), shown(a.name), to_string(entry.meta),
-              to_string(a.meta));
-        wanted.insert(a.name);
-    }
-    for (auto const& entry : entries_)
-        check(wanted.contains(entry.name), "{}: tensor {} has no place in the model", path_.string(),
-              shown(entry.name));
-    for (auto const& a : arrays)
-        if (!a.bytes.empty()) std::memcpy(a.bytes.data(), at(a.name).bytes.data(), a.bytes.size());
+    detail::copy_blocks(path_.string(), {this, 1}, arrays);
 }
 
 }  // namespace plait

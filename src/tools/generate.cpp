@@ -60,7 +60,7 @@ int generate(GenerateArguments const& a) {
     auto state = state_of(model, cpu_backend(static_cast<int>(config.run.threads)));
     auto step = compile_next_token(model, config, state);
     state->allocate();
-    checkpoint.weights().copy_to(parameter_arrays(*state));
+    checkpoint.copy_weights_to(parameter_arrays(*state));
 
     auto const seq = config.data.seq;
     std::map<std::string, Array> batch{{"tokens", Array({i32, {1, seq}})}, {"position", Array({i32, {1}})}};

@@ -13,8 +13,9 @@ std::vector<NamedArray> arrays_of(State const& state, bool parameters) {
         if ((v->kind == VariableKind::parameter) == parameters)
             arrays.push_back(
                 {v->path,
-                 v->meta,
-                 {state.memory() + state.offset_of(*v), static_cast<std::size_t>(v->meta.bytes())}});
+                 state.block_of(*v),
+                 {state.memory() + state.offset_of(*v), static_cast<std::size_t>(state.block_of(*v).bytes())},
+                 state.place_of(*v)});
     return arrays;
 }
 
@@ -107,8 +108,8 @@ void RunFolder::open() {
 }
 
 void RunFolder::restore(State const& state) const {
-    checkpoint_->weights().copy_to(parameter_arrays(state));
-    checkpoint_->optimizer().copy_to(optimizer_arrays(state));
+    checkpoint_->copy_weights_to(parameter_arrays(state));
+    checkpoint_->copy_optimizer_to(optimizer_arrays(state));
 }
 
 fs::path RunFolder::save(State const& state, std::int64_t step, std::string const& text_fingerprint) {

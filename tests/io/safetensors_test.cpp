@@ -129,6 +129,7 @@ TEST_CASE("a file cut at any length is refused") {
 TEST_CASE("a changed header byte is refused or still describes the same bytes") {
     ScratchFolder folder;
     Sample s;
+    s.list[1].place = {{2, 0}, {5, 3}};
     write_safetensors(folder / "whole", s.list);
     auto whole = get_text(folder / "whole");
     std::uint64_t length = 0;
@@ -145,6 +146,8 @@ TEST_CASE("a changed header byte is refused or still describes the same bytes") 
                 for (auto const& e : file.entries()) {
                     REQUIRE(e.meta.bytes() == static_cast<std::int64_t>(e.bytes.size()));
                     bytes += e.meta.bytes();
+                    for (int d = 0; d < e.place.logical.rank(); ++d)
+                        REQUIRE(e.place.origin[d] + e.meta.shape[d] <= e.place.logical[d]);
                 }
                 REQUIRE(bytes == static_cast<std::int64_t>(whole.size() - 8 - length));
             });
@@ -195,6 +198,62 @@ TEST_CASE("headers that lie are refused by tensor and reason") {
     CHECK(contains(error(R"({"a\nb":{"dtype":"U8"}})", 0), R"("a\nb")"));
     CHECK(contains(error_of(folder / "missing"), "No such file"));
     CHECK(contains(error_of(folder.path()), "not a file"));
+}
+
+TEST_CASE("a block keeps its place, which no other metadata can take") {
+    ScratchFolder folder;
+    Sample s;
+    auto list = s.list;
+    write_safetensors(folder / "whole", list, {{"step", "20"}});
+    list[1].place = {{0, 0}, {2, 3}};  // the whole, said at length
+    write_safetensors(folder / "a", list, {{"step", "20"}});
+    CHECK(get_text(folder / "a") == get_text(folder / "whole"));
+    list[1].place = {{2, 0}, {5, 3}};
+    list[4].place = {{7, 0}, {7, 4}};
+    write_safetensors(folder / "a", list, {{"step", "20"}});
+    SafetensorsFile file(folder / "a");
+    CHECK(file.metadata() == std::map<std::string, std::string>{{"step", "20"}});
+    for (auto const& a : list) CHECK(file.at(a.name).place == a.place);
+    CHECK(file.at("weight").meta == s.weight.meta());
+
+    list[1].place = {{4, 0}, {5, 3}};
+    CHECK(contains(message_of<Error>([&] { write_safetensors(folder / "a", list); }),
+                   "'weight' is a block f32[2, 3] at [4, 0], which does not lie in its whole, [5, 3]"));
+    list[1].place = {{0}, {5}};
+    CHECK(contains(message_of<Error>([&] { write_safetensors(folder / "a", list); }), "does not lie in"));
+    list[1].place = {{0, 0}, {}};
+    CHECK(contains(message_of<Error>([&] { write_safetensors(folder / "a", list); }), "does not lie in"));
+    CHECK(contains(message_of<Error>([&] {
+                       write_safetensors(folder / "a", s.list, {{"block:x", "y"}});
+                   }),
+                   "'block:x' would be taken"));
+}
+
+TEST_CASE("places that lie are refused by tensor and reason") {
+    ScratchFolder folder;
+    auto error = [&](std::string const& text, std::string const& name = "a") {
+        return error_of_header(folder,
+                               R"({"__metadata__":{"block:)" + name + R"(":")" + text +
+                                   R"("},"a":{"dtype":"U8","shape":[2,3],"data_offsets":[0,6]}})",
+                               6);
+    };
+    CHECK(error("[0, 0] of [2, 3]").empty());
+    CHECK(error("[7, 1] of [9, 4]").empty());
+    for (auto text :
+         {"[8, 1] of [9, 4]", "[7, 2] of [9, 4]", "[0, 0] of [2, 2]", "[0] of [9]", "[0] of [9, 4]",
+          "[0, 0, 0] of [2, 3, 1]", "[9223372036854775807, 0] of [9, 4]", "[0, 0] of [0, 3]"})
+        CHECK(contains(error(text), "tensor \"a\" is a block u8[2, 3] at"));
+    for (auto text :
+         {"", " of ", "[0, 0]", "[0, 0] of", "[0, 0] of [9, 4", "[0,0] of [9, 4]", "[0, 0] of [9, 4] ",
+          "[0, 00] of [9, 4]", "[0, +0] of [9, 4]", "[-1, 0] of [9, 4]", "[0, 0, ] of [9, 4]", "[] of []",
+          "[0, 0] of [9, 99999999999999999999]", "[0, 0] of [9, 4] of [9, 4]", "[0, x] of [9, 4]",
+          "[0, 0, 0, 0, 0, 0, 0, 0, 0] of [9, 4]", "[0, 0]\\n of [9, 4]"})
+        CHECK(contains(error(text), "tensor \"a\" has the placement \""));
+    for (auto text :
+         {"[0, 0] of [9223372036854775807, 9223372036854775807]", "[0, 0] of [4294967296, 4294967296]"})
+        CHECK(contains(error(text), "too large"));
+    CHECK(contains(error("[0, 0] of [9, 4]", "b"), "places tensor \"b\", which is not there"));
+    CHECK(contains(error("[0, 0] of [9, 4]", ""), "places tensor \"\", which is not there"));
 }
 
 TEST_CASE("writing refuses arrays that do not fit, repeated names, and unwritable paths") {

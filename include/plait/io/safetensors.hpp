@@ -14,11 +14,12 @@
 
 namespace plait {
 
-/// A named tensor in memory that someone else owns, dense and row-major.
+/// A named tensor, or a block of one, in memory that someone else owns, dense and row-major.
 struct NamedArray {
     std::string name;
-    Meta meta;
+    Meta meta;  // the block's
     std::span<std::byte> bytes;
+    Placement place{};  // of the block in its logical tensor; empty: the whole
 };
 
 /// What was written: the size, and XXH64 as 16 hex digits where xxHash was built in.
@@ -28,8 +29,10 @@ struct WrittenFile {
 };
 
 /// Writes a safetensors file straight from the arrays' memory and syncs it to disk. The data is ordered by
-/// element size, largest first, then as given, so every tensor is aligned to its elements. Throws Error
-/// naming the path and the reason, or the array whose bytes do not fit its meta.
+/// element size, largest first, then as given, so every tensor is aligned to its elements. A block is a
+/// tensor of its own shape, and its place is a string in the metadata: "block:NAME" is "[0, 512] of [1024,
+/// 1024]", origin and logical shape. Throws Error naming the path and the reason, or the array whose bytes do
+/// not fit its meta or that does not lie in its whole.
 WrittenFile write_safetensors(std::filesystem::path const& path, std::span<NamedArray const> arrays,
                               std::map<std::string, std::string> const& metadata = {});
 
@@ -42,6 +45,7 @@ class SafetensorsFile {
         std::string name;
         Meta meta;
         std::span<std::byte const> bytes;  // valid as long as the file object
+        Placement place{};                 // empty: the whole
     };
 
     explicit SafetensorsFile(std::filesystem::path path);
@@ -52,13 +56,15 @@ class SafetensorsFile {
     std::filesystem::path const& path() const { return path_; }
     /// In the order of the data.
     std::vector<Entry> const& entries() const { return entries_; }
+    /// Without the blocks' places.
     std::map<std::string, std::string> const& metadata() const { return metadata_; }
     /// The entry, or null.
     Entry const* find(std::string_view name) const;
     /// The entry; throws Error naming the file and the tensor.
     Entry const& at(std::string_view name) const;
-    /// Copies every array's entry into its memory. The names, dtypes and shapes of the file and of `arrays`
-    /// must be the same; the Error names the first that differs, and nothing has been copied then.
+    /// Fills every array's block from the file. The names, dtypes and logical shapes of the file and of
+    /// `arrays` must be the same and every element wanted must be there; the Error names the first that
+    /// differs, and nothing has been copied then.
     void copy_to(std::span<NamedArray const> arrays) const;
 
   private:
