@@ -2,6 +2,8 @@
 
 #include "plait/parallel/layout.hpp"
 
+#include <algorithm>
+
 namespace plait {
 namespace detail {
 
@@ -19,7 +21,10 @@ inline bool can_cut(Rule const& rule, int factor, std::int64_t size) {
     for (auto const* side : {&rule.inputs, &rule.outputs})
         for (auto const& operand : *side)
             if (Rule::holds(operand, factor) && outer_dim(operand, factor) < 0) return false;
-    return true;
+    // Blocks come together by sums only.
+    bool kept = std::all_of(rule.outputs.begin(), rule.outputs.end(),
+                            [&](auto const& operand) { return Rule::holds(operand, factor); });
+    return kept || rule.combine != Combine::max;
 }
 
 }  // namespace detail
