@@ -5,39 +5,37 @@
 
 namespace plait::cpu::PLAIT_CPU_TARGET {
 
-/// Calls f(T{}) with the type that a floating tensor is stored in; throws Error for others.
-template <class F>
-void with_stored_type(KernelCall const& call, Buffer const& x, F&& f) {
-    switch (x.meta.dtype) {
-        case DType::f32:
-            return f(float{});
-        case DType::bf16:
-            return f(Bf16{});
-        case DType::f64:
-            return f(double{});
-        default:
-            unsupported(call, x.meta.dtype);
+/// Calls f(p, count) for runs of tile `t` of x, in the compute type.
+template <class C, class F>
+void for_blocks(Operand x, std::int64_t n, std::int64_t t, F&& f) {
+    alignas(64) C scratch[block_elements];
+    std::int64_t end = smaller(n, (t + 1) * tile_elements);
+    for (std::int64_t i = t * tile_elements; i < end; i += block_elements) {
+        std::int64_t m = smaller(block_elements, end - i);
+        f(read<C>(x, i, m, scratch), m);
     }
 }
 
 inline void max_absolute(KernelCall const& call) {
     Buffer const& x = call.in.data()[0];
     std::int64_t n = x.meta.elements(), tiles = pieces(n, tile_elements);
-    with_stored_type(call, x, [&](auto stored) {
-        using T = decltype(stored);
-        using C = std::conditional_t<std::is_same_v<T, double>, double, float>;
+    with_floating_type(call, x, [&](auto zero) {
+        using C = decltype(zero);
         auto* most = reinterpret_cast<C*>(call.workspace);
+        auto greater = [](C a, C b) { return a >= b || a != a ? a : b; };
         run_tiles(call, tiles, [&](std::int64_t t, int) {
-            T const* p = x.as<T const>() + t * tile_elements;
-            most[t] = fold_lanes<C>(
-                smaller(tile_elements, n - t * tile_elements), C(0),
-                [&](std::int64_t i, auto count)
-                    __attribute__((always_inline)) { return absolute(load<C>(p + i, count)); },
-                Greater{});
+            most[t] = 0;
+            for_blocks<C>(operand(x), n, t, [&](C const* p, std::int64_t m) {
+                C block = fold_lanes<C>(
+                    m, C(0),
+                    [&](std::int64_t j, auto count)
+                        __attribute__((always_inline)) { return absolute(load<C>(p + j, count)); },
+                    Greater{});
+                most[t] = greater(most[t], block);
+            });
         });
         C total = 0;
-        for (std::int64_t t = 0; t < tiles; ++t)
-            if (!(most[t] <= total) && total == total) total = most[t];
+        for (std::int64_t t = 0; t < tiles; ++t) total = greater(total, most[t]);
         // One NaN of many: another would show which block was looked at first.
         if (total != total) total = std::numeric_limits<C>::quiet_NaN();
         write<C>(output(call, 0), 0, &total, 1);
@@ -49,49 +47,58 @@ inline std::int64_t max_absolute_workspace(AnyOp const&, Metas const& in, Metas 
 
 inline bool is_scale(double m) { return m != 0 && __builtin_isfinite(m); }
 
-/// Adds 2^52 + 2^51, after which a double's last bits are v rounded to the nearest integer: quicker than a
-/// conversion, which most instruction sets lack.
+/// v + 2^52 + 2^51, whose last bits are v rounded to the nearest integer: quicker than a conversion, which
+/// most instruction sets lack.
 struct Rounded {
-    static constexpr double shift = 6755399441055744.0;
+    static constexpr double shift = 0x1.8p52;
+    static constexpr std::uint64_t shift_bits = 0x4338000000000000;
     Doubles shifted;
 
     PLAIT_SIMD explicit Rounded(Doubles v) : shifted(v + shift) {}
     PLAIT_SIMD Doubles number() const { return shifted - shift; }
-    PLAIT_SIMD Longs integer() const { return (Longs)shifted - (Longs)splat<Doubles>(shift); }
+    /// The integer, and `shift_bits`, which the sum over many takes off at its end.
+    PLAIT_SIMD Wide bits() const { return (Wide)shifted; }
 };
 
 inline void squares(KernelCall const& call) {
     Buffer const& x = call.in.data()[0];
     auto* sums = call.out.data()[0].as<std::int64_t>();
-    auto* parts = reinterpret_cast<std::int64_t*>(call.workspace);
+    auto* parts = reinterpret_cast<std::uint64_t*>(call.workspace);
     std::int64_t n = x.meta.elements(), tiles = pieces(n, tile_elements);
     double m = scalar(call.in.data()[1]);
     sums[0] = sums[1] = 0;
     if (!is_scale(m)) return;
-    int e = 0;
+    int e = 0, bits = call.attributes<Squares>().bits, half = bits / 2;
     __builtin_frexp(m, &e);
-    // Two factors: 2^-e may be too large for a double.
-    double down = __builtin_ldexp(1, -(e / 2)), further = __builtin_ldexp(1, e / 2 - e),
-           unit = __builtin_ldexp(1, call.attributes<Squares>().bits);
-    with_stored_type(call, x, [&](auto stored) {
-        using T = decltype(stored);
+    with_floating_type(call, x, [&](auto zero) {
+        using C = decltype(zero);
+        // v = (g * a) * (g * b). Doubles are scaled twice: 2^-e may be too large for one.
+        constexpr bool twice = std::is_same_v<C, double>;
+        int first = twice ? e / 2 : 0;
+        double down = __builtin_ldexp(1, -first), unit = __builtin_ldexp(1, bits),
+               a = __builtin_ldexp(1, half - (e - first)), b = __builtin_ldexp(1, bits - half - (e - first));
         run_tiles(call, tiles, [&](std::int64_t t, int) {
-            T const* p = x.as<T const>() + t * tile_elements;
-            Longs hi{}, lo{};
-            for_lanes<double>(
-                smaller(tile_elements, n - t * tile_elements), [&](std::int64_t i, auto count) __attribute__((
-                                                                   always_inline)) {
-                    Doubles y = load<double>(p + i, count) * down * further;
-                    Doubles v = y * y * unit;
-                    Rounded whole(v), rest((v - whole.number()) * unit);
-                    hi += whole.integer();
-                    lo += rest.integer();
-                });
-            parts[2 * t] = fold<Longs>(hi, Plus{});
-            parts[2 * t + 1] = fold<Longs>(lo, Plus{});
+            parts[2 * t] = parts[2 * t + 1] = 0;
+            for_blocks<C>(operand(x), n, t, [&](C const* p, std::int64_t m) {
+                Wide hi{}, lo{};
+                for_lanes<double>(
+                    m, [&](std::int64_t j, auto count) __attribute__((always_inline)) {
+                        Doubles g = load<double>(p + j, count);
+                        if constexpr (twice) g = g * down;
+                        Doubles v = (g * a) * (g * b);
+                        Rounded whole(v), rest((v - whole.number()) * unit);
+                        hi += whole.bits();
+                        lo += rest.bits();
+                    });
+                auto terms = static_cast<std::uint64_t>(pieces(m, lanes<double>) * lanes<double>);
+                parts[2 * t] += fold<Wide>(hi, Plus{}) - terms * Rounded::shift_bits;
+                parts[2 * t + 1] += fold<Wide>(lo, Plus{}) - terms * Rounded::shift_bits;
+            });
         });
     });
-    for (std::int64_t t = 0; t < tiles; ++t) sums[0] += parts[2 * t], sums[1] += parts[2 * t + 1];
+    std::uint64_t total[2] = {};
+    for (std::int64_t t = 0; t < 2 * tiles; ++t) total[t % 2] += parts[t];
+    for (int i = 0; i < 2; ++i) sums[i] = static_cast<std::int64_t>(total[i]);
 }
 inline std::int64_t squares_workspace(AnyOp const&, Metas const& in, Metas const&, int) {
     return padded(pieces(in.data()[0].elements(), tile_elements) * 16);
