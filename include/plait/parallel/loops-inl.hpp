@@ -67,6 +67,13 @@ struct LoopCutter {
             for (auto const& v : n->inputs)
                 in.push_back(once || laid(v).is_partial() ? AxisLayout{} : laid(v));
             auto& chosen = nodes[n.get()] = choose(*n, in, count);
+            // Time knows sums only; what is combined otherwise is made from the whole batch.
+            for (auto const& l : chosen.outputs)
+                if (l.is_partial() && l.how == Combine::max) {
+                    chosen = {-1, std::vector<AxisLayout>(in.size()),
+                              std::vector<AxisLayout>(n->outputs.size())};
+                    break;
+                }
             for (std::size_t i = 0; i < n->outputs.size(); ++i)
                 layout[{n, static_cast<int>(i)}] = chosen.outputs[i];
         }
