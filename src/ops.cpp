@@ -1,6 +1,7 @@
 #include "plait/ops/attention-inl.hpp"
 #include "plait/ops/elementwise-inl.hpp"
 #include "plait/ops/embedding-inl.hpp"
+#include "plait/ops/gradient_norm-inl.hpp"
 #include "plait/ops/loss-inl.hpp"
 #include "plait/ops/matmul-inl.hpp"
 #include "plait/ops/norm-inl.hpp"

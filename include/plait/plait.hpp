@@ -9,6 +9,7 @@
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
+#include "plait/ops/gradient_norm.hpp"
 #include "plait/ops/loss.hpp"
 #include "plait/ops/matmul.hpp"
 #include "plait/ops/norm.hpp"

@@ -44,11 +44,11 @@ std::string layout_text(Sections const& sections) {
         text += fmt::format("{:<8}%{} = {}", section_name(section(n)), index.at(n.get()), n->op.text());
         for (int i = 0; i < static_cast<int>(n->outputs.size()); ++i) {
             Value v{n, i};
-            auto dim = sections.micro_dim.find(v);
+            auto dim = sections.micro.find(v);
             text += fmt::format("{} {} {}", i ? "," : " :", to_string(v.meta()),
-                                dim != sections.micro_dim.end() ? fmt::format("shard({})", dim->second)
-                                : partial.contains(v)           ? "partial(sum)"
-                                                                : "replicate");
+                                dim != sections.micro.end() ? fmt::format("shard({})", dim->second.dim)
+                                : partial.contains(v)       ? "partial(sum)"
+                                                            : "replicate");
         }
         text += fmt::format("  # {} {}\n", n->origin.path, name_of(n->origin.phase));
     }
@@ -124,7 +124,7 @@ std::string dump_text(Dump const& dump, Programs const& programs) {
             return fmt::format("recorded\n{}\nafter the passes\n{}", step.dumps().recorded.text(),
                                step.dumps().passed.text());
         case Dump::What::layout:
-            return layout_text(cut_loops(step.dumps().passed, programs.plan.local_micro_batches()));
+            return layout_text(step.dumps().sections);
         case Dump::What::schedule:
             return schedule_text(programs.plan.mesh(), step.program());
         case Dump::What::memory:

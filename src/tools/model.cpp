@@ -6,7 +6,7 @@
 #include "plait/graph/glob.hpp"
 #include "plait/models/language.hpp"
 #include "plait/ops/embedding.hpp"
-#include "plait/ops/update.hpp"
+#include "plait/ops/gradient_norm.hpp"
 #include "plait/ops/view.hpp"
 #include "plait/optim/adamw.hpp"
 #include "plait/optim/clip.hpp"
@@ -47,11 +47,13 @@ void check_decay_globs(Config const& config, State const& state) {
     }
 }
 
-Tensor gradient_norm(Gradients& gradients, double clip) {
+/// The norm before clipping, which a limit of 0 leaves out.
+Tensor clipped_norm(Gradients& gradients, double clip) {
     if (clip > 0) return clip_norm(gradients, clip);
+    OriginScope origin({"optimizer", Phase::update, false});
     Tensors all;
     for (auto const& [variable, g] : gradients.entries) all.push_back(g);
-    return sqrt(sum_squares(all));
+    return gradient_norm(all);
 }
 
 }  // namespace
@@ -94,7 +96,7 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
         auto train = [&](Batch const& b) -> Row {
             auto [loss, gradients] =
                 value_and_gradients(m, [&] { return models::loss(m, b.tokens, b.targets); });
-            auto norm = gradient_norm(gradients, o.clip);
+            auto norm = clipped_norm(gradients, o.clip);
             adam.update(m, gradients);
             return {{"loss", loss}, {"grad_norm", norm}};
         };

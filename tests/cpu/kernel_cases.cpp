@@ -4,6 +4,7 @@
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
+#include "plait/ops/gradient_norm.hpp"
 #include "plait/ops/loss.hpp"
 #include "plait/ops/norm.hpp"
 #include "plait/ops/reduce.hpp"
@@ -110,7 +111,14 @@ std::vector<Case> kernel_cases(DType t) {
         if (extra & 2) in.push_back(integers({}, 0, 2, u8));
         add(AdamWUpdate{0.9, 0.95, 1e-8, 0.1, (extra & 1) != 0, (extra & 2) != 0}, in);
     }
-    add(SumSquares{}, {x({40001}), x({3, 5})});
+    for (Shape const& shape : {Shape{40001}, Shape{3, 5}, Shape{}}) {
+        add(MaxAbsolute{}, {x(shape, 3)});
+        add(Squares{31}, {x(shape, 3), integers({}, 3, 1, wide)});
+    }
+    add(NormOfSquares{31}, {integers({2}, 1 << 20, 1 << 20, i64), positive(w({}, 3))});
+    for (auto how : {Combine::sum, Combine::max}) add(Fold{how}, {w({40001}), w({40001}), w({40001})});
+    add(Fold{Combine::integer_sum}, {integers({700}, -9, 99), integers({700}, 5, 99)});
+    add(Fold{}, {integers({700}, 1 << 20, 1 << 20, i64)});
     for (int ok : {0, 1}) add(Commit{}, {x({50}), x({50}), integers({}, ok, 1, u8)});
     add(MicroTake{1, 3}, {x({5, 9, 70})});
     add(MicroStack{1, 1}, {x({5, 3, 70})});

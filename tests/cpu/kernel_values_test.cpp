@@ -3,6 +3,7 @@
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
+#include "plait/ops/gradient_norm.hpp"
 #include "plait/ops/loss.hpp"
 #include "plait/ops/norm.hpp"
 #include "plait/ops/reduce.hpp"
@@ -220,7 +221,7 @@ TEST_CASE("a block of a table, of an index and of a dropped tensor knows where i
     }
 }
 
-TEST_CASE("rope, adamw and sums of squares") {
+TEST_CASE("rope and adamw") {
     auto x = f64s({2, 3, 2, 6}, 1), table = f64s({3, 3, 2}, 2);
     auto y = run_kernel(Rope{}, {x, table})[0], back = run_kernel(Rope{true}, {x, table})[0];
     for (std::int64_t i = 0; i < x.size(); ++i) {
@@ -250,10 +251,63 @@ TEST_CASE("rope, adamw and sums of squares") {
         near(out[0], i, p(i) - rate(0) * step), near(out[1], i, mi), near(out[2], i, vi);
     }
     CHECK((same_bits(kept[0], p) && same_bits(kept[1], m) && same_bits(kept[2], v)));
+}
 
-    double squares = 0;
-    for (std::int64_t i = 0; i < 50; ++i) squares += p(i) * p(i) + g(i) * g(i);
-    near(run_kernel(SumSquares{}, {p, g})[0], 0, squares);
+TEST_CASE("the largest element, and squares as integers") {
+    for (auto t : {f32, bf16, f64}) {
+        Numbers g(t, {40'000}, 5, 3);
+        g.set(30'000, -3.5);
+        auto m = run_kernel(MaxAbsolute{}, {g})[0];
+        REQUIRE(m(0) == 3.5);
+        // The exponent of 3.5 is 2.
+        double hi = 0, lo = 0;
+        for (std::int64_t i = 0; i < g.size(); ++i) {
+            double v = g(i) / 4 * (g(i) / 4) * 1024, whole = std::nearbyint(v);
+            hi += whole, lo += std::nearbyint((v - whole) * 1024);
+        }
+        auto sums = run_kernel(Squares{10}, {g, m})[0];
+        CHECK(sums(0) == hi);
+        CHECK(sums(1) == lo);
+        near(run_kernel(NormOfSquares{10}, {sums, Numbers(m)})[0], 0,
+             t == f64 ? 4 * std::sqrt((hi + lo / 1024) / 1024)
+                      : static_cast<float>(4 * std::sqrt((hi + lo / 1024) / 1024)));
+
+        for (std::int64_t place : {0, 20'000, 39'999}) {
+            auto nan = g.copy();
+            nan.set(place, std::nan(""));
+            CHECK(std::isnan(run_kernel(MaxAbsolute{}, {nan})[0](0)));
+        }
+        for (double bad : {0.0, std::nan(""), HUGE_VAL}) {
+            m.set(0, bad);
+            auto none = run_kernel(Squares{10}, {g, m})[0];
+            CHECK((none(0) == 0 && none(1) == 0));
+            CHECK(same_bits(run_kernel(NormOfSquares{10}, {sums, m})[0], m));
+        }
+        Numbers zeros(t, {700}, 1, 0);
+        zeros.set(3, -0.0);
+        CHECK(run_kernel(MaxAbsolute{}, {zeros})[0](0) == 0);
+        CHECK(!std::signbit(run_kernel(MaxAbsolute{}, {zeros})[0](0)));
+    }
+}
+
+TEST_CASE("a fold adds, or takes the greatest, where NaN wins") {
+    auto a = f64s({3}, 1), b = f64s({3}, 2), c = f64s({3}, 3);
+    auto sum = run_kernel(Fold{}, {a, b, c})[0];
+    for (std::int64_t i = 0; i < 3; ++i) CHECK(sum(i) == a(i) + b(i) + c(i));
+    b.set(1, std::nan(""));
+    auto most = run_kernel(Fold{Combine::max}, {a, b, c})[0];
+    CHECK(most(0) == std::max({a(0), b(0), c(0)}));
+    CHECK(std::isnan(most(1)));
+    // Beyond what a double holds.
+    Numbers big({i64, {2}}), one({i64, {2}});
+    auto word = [](Numbers const& x, int i) -> std::int64_t& {
+        return reinterpret_cast<std::int64_t*>(x.data())[i];
+    };
+    word(big, 0) = (1LL << 62) + 1, word(one, 0) = 1LL << 61;
+    word(big, 1) = -5, word(one, 1) = 7;
+    auto total = run_kernel(Fold{Combine::integer_sum}, {big, one})[0];
+    CHECK(word(total, 0) == (1LL << 62) + (1LL << 61) + 1);
+    CHECK(word(total, 1) == 2);
 }
 
 TEST_CASE("a micro-batch's block comes from its place in the whole and goes back there") {

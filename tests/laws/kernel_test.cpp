@@ -30,6 +30,7 @@ std::vector<Array> inputs_of(Sample const& s, DType dtype, std::uint64_t seed) {
             if (m.dtype == f32) a.values<float>()[n] = static_cast<float>(x);
             if (m.dtype == bf16) a.values<Bf16>()[n] = Bf16(static_cast<float>(x));
             if (m.dtype == i32) a.values<std::int32_t>()[n] = static_cast<std::int32_t>(std::floor(x));
+            if (m.dtype == i64) a.values<std::int64_t>()[n] = static_cast<std::int64_t>(std::floor(x));
             if (m.dtype == u8) a.values<std::uint8_t>()[n] = static_cast<std::uint8_t>(x);
         }
         arrays.push_back(std::move(a));

@@ -55,7 +55,8 @@ double split_error(Sample const& s, Rule const& rule, int factor) {
     auto x = random_inputs(s, 3);
     auto whole = run(s.op, x);
     auto together = whole;
-    for (auto& y : together) std::fill(y.values.begin(), y.values.end(), 0);
+    bool most = rule.combine == Combine::max;
+    for (auto& y : together) std::fill(y.values.begin(), y.values.end(), most ? -INFINITY : 0);
     auto size = rule.factors[static_cast<std::size_t>(factor)].size;
     std::int64_t blocks = 2;
     while (size % blocks) ++blocks;
@@ -83,7 +84,10 @@ double split_error(Sample const& s, Rule const& rule, int factor) {
             Shape place;
             std::size_t n = 0;
             for_each_index(whole[i].meta.shape, [&](Shape const& index) {
-                if (split.holds(rule.outputs[i], index, place)) together[i].values[n] += at(out[i], place);
+                if (split.holds(rule.outputs[i], index, place)) {
+                    auto& all = together[i].values[n];
+                    all = most ? std::max(all, at(out[i], place)) : all + at(out[i], place);
+                }
                 ++n;
             });
         }

@@ -3,6 +3,7 @@
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
+#include "plait/ops/gradient_norm.hpp"
 #include "plait/ops/loss.hpp"
 #include "plait/ops/matmul.hpp"
 #include "plait/ops/norm.hpp"
@@ -274,9 +275,22 @@ inline void update_samples(std::vector<Sample>& s) {
                  AdamWUpdate{},
                  {any({}), any({}), any({}), positive({}), any({}), indices({}, 1, 2)},
                  {}});
-    s.push_back({"sum of squares", SumSquares{}, {any({3, 5})}, {}});
-    s.push_back({"sum of squares of several", SumSquares{}, {any({3, 5}), any({}), any({7})}, {}});
     s.push_back({"commit", Commit{}, {any({3, 2}), any({3, 2}), mask({})}, {}});
+}
+
+inline void gradient_norm_samples(std::vector<Sample>& s) {
+    for (Shape const& shape : {Shape{3, 5}, Shape{}, Shape{2, 4, 3}}) {
+        auto rank = " of rank " + std::to_string(shape.rank());
+        s.push_back({"max absolute" + rank, MaxAbsolute{}, {any(shape)}});
+        s.push_back({"squares" + rank, Squares{20}, {any(shape), fixed(positive({}))}, {}});
+    }
+    SampleInput sums{{i64, {2}}, 0, 1 << 20, false};
+    s.push_back({"norm of squares", NormOfSquares{20}, {sums, fixed(positive({}))}, {}});
+    s.push_back({"fold of one", Fold{}, {any({3, 5})}});
+    s.push_back({"fold by sum", Fold{}, {any({3, 5}), any({3, 5}), any({3, 5})}});
+    s.push_back({"fold by max", Fold{Combine::max}, {any({3, 5}), any({3, 5}), any({3, 5})}});
+    s.push_back({"fold of integers", Fold{Combine::integer_sum}, {sums, sums, sums}, {}});
+    s.push_back({"fold of small integers", Fold{}, {indices({7}, -9, 9), indices({7}, -9, 9)}, {}});
 }
 
 inline std::vector<Sample> samples() {
@@ -290,6 +304,7 @@ inline std::vector<Sample> samples() {
     loss_samples(s);
     embedding_samples(s);
     update_samples(s);
+    gradient_norm_samples(s);
     return s;
 }
 

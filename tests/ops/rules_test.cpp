@@ -51,8 +51,10 @@ TEST_CASE("rules name the factors of each dim") {
          ".0:2 .1:3, .0:2 .1:3 d:4, ~v:7 d:4 -> v:7 d:4"},
         {AdamWUpdate{}, "f32[3], f32[3], f32[3], f32[3], f32[], i32[]",
          ".0:3, .0:3, .0:3, .0:3, ,  -> .0:3, .0:3, .0:3"},
-        {SumSquares{}, "f32[2, 3]", "0:2 1:3 -> "},
-        {SumSquares{}, "f32[2], f32[3]", "!0:2, !1:3 -> "},
+        {MaxAbsolute{}, "f32[2, 3]", "0:2 1:3 -> "},
+        {Squares{}, "f32[2, 3], f32[]", "0:2 1:3,  -> !hi_lo:2"},
+        {NormOfSquares{}, "i64[2], f32[]", "!hi_lo:2,  -> "},
+        {Fold{}, "f32[2, 3], f32[2, 3], f32[2, 3]", ".0:2 .1:3, .0:2 .1:3, .0:2 .1:3 -> .0:2 .1:3"},
         {Full{0, f32, {2, 3}}, "", " -> 0:2 1:3"},
     };
     for (auto const& row : rows) {
@@ -64,8 +66,21 @@ TEST_CASE("rules name the factors of each dim") {
 TEST_CASE("sums of zeros and of integers are exact, sums of gradients are not") {
     CHECK(Embedding{}.rule(metas("i32[2], f32[7, 4]")).exact);
     CHECK(Reduce{ReduceFn::sum, {0}}.rule(metas("u8[2]")).exact);
+    CHECK(Squares{}.rule(metas("f32[2], f32[]")).exact);
     CHECK(!EmbeddingGradient{}.rule(metas("i32[2], f32[2, 4], f32[7, 4]")).exact);
     CHECK(!Reduce{ReduceFn::sum, {0}}.rule(metas("f32[2]")).exact);
+}
+
+TEST_CASE("rules say how blocks become the whole, and what may come before they have") {
+    auto g = metas("f32[2, 3]"), pair = metas("f32[2], f32[2]");
+    CHECK(Reduce{ReduceFn::sum, {0}}.rule(g).combine == Combine::sum);
+    CHECK(MaxAbsolute{}.rule(g).combine == Combine::max);
+    CHECK(Squares{}.rule(metas("f32[2, 3], f32[]")).combine == Combine::integer_sum);
+    for (auto how : {Combine::sum, Combine::max, Combine::integer_sum}) {
+        CHECK(Fold{how}.rule(pair).combine == how);
+        CHECK(Fold{how}.rule(pair).passes);
+    }
+    CHECK(!MaxAbsolute{}.rule(g).passes);
 }
 
 TEST_CASE("ops that hold sizes fit them to a block") {

@@ -42,7 +42,7 @@ struct Point {
 Step point_step(Point& p, optim::AdamW& adam, std::shared_ptr<State> s, double limit) {
     return compile(Plan(), s, {{"x", {f32, {4}}}}, [&](Batch const& b) -> Row {
         auto [loss, g] = value_and_gradients(p, [&] { return sum(square(p.weight * b["x"])); });
-        Tensor norm = limit > 0 ? clip_norm(g, limit) : sqrt(sum_squares({g.entries[0].second}));
+        Tensor norm = limit > 0 ? clip_norm(g, limit) : gradient_norm({g.entries[0].second});
         adam.update(p, g);
         return {{"loss", loss}, {"grad_norm", norm}};
     });

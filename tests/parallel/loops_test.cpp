@@ -79,6 +79,11 @@ std::vector<std::pair<std::string, Function>> functions() {
          [](Batch const& b) -> Row {
              return {{"y", softmax(transpose(b["x"], {1, 2, 0}))}};
          }},
+        {"the norm of a value that is cut",
+         [](Batch const& b) -> Row {
+             Tensor x = b["x"];
+             return {{"y", gradient_norm({x * 3.0, x})}, {"z", apply_one(MaxAbsolute{}, {x})}};
+         }},
         {"a slice of the batch",
          [](Batch const& b) -> Row {
              return {{"y", sum(slice(b["x"], 0, 1, 6) * slice(b["x"], 0, 2, 6))}};

@@ -150,6 +150,7 @@ PLAIT_INLINE Gradients detail::gradients_of(Tensor const& loss,
     for (std::size_t i = 0; i < x.size(); ++i) {
         // A parameter that the loss does not read still has a gradient: zero.
         g.entries.emplace_back(parameters[i], dx[i] ? dx[i] : full_like(x[i], 0));
+        mark(parameters[i]->path + ".gradient", g.entries.back().second.value());
     }
     return g;
 }

@@ -5,6 +5,7 @@
 #include "plait/cpu/kernels/dropout-inl.hpp"
 #include "plait/cpu/kernels/elementwise-inl.hpp"
 #include "plait/cpu/kernels/embedding-inl.hpp"
+#include "plait/cpu/kernels/gradient_norm-inl.hpp"
 #include "plait/cpu/kernels/linear_loss-inl.hpp"
 #include "plait/cpu/kernels/matmul-inl.hpp"
 #include "plait/cpu/kernels/micro-inl.hpp"
@@ -51,11 +52,17 @@ PLAIT_INLINE KernelTable kernels() {
         {CrossEntropy::name, cross_entropy, cross_entropy_workspace},
         {CrossEntropyGradient::name, cross_entropy_gradient, cross_entropy_gradient_workspace},
         {AdamWUpdate::name, adamw},
-        {SumSquares::name, sum_squares, sum_squares_workspace},
+        {MaxAbsolute::name, max_absolute, max_absolute_workspace},
+        {Squares::name, squares, squares_workspace},
+        {NormOfSquares::name, norm_of_squares},
+        {Fold::name, fold_tensors},
         {Commit::name, commit},
         {MicroTake::name, micro_take},
         {MicroStack::name, micro_stack},
         {MicroSum::name, micro_sum},
+        {MicroTree::name, micro_tree},
+        {Part::name, part},
+        {Join::name, join},
         {Product::name, product, product_workspace, 0b1},
         {Linear::name, linear, linear_workspace},
         {MatMul::name, matmul, matmul_workspace},

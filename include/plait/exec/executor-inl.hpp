@@ -14,8 +14,11 @@ PLAIT_INLINE std::byte* Scratch::memory() {
 }
 
 PLAIT_INLINE Executor::Executor(Program program, std::shared_ptr<State> state,
-                                std::shared_ptr<Scratch> scratch)
-    : program_(std::move(program)), state_(std::move(state)), scratch_(std::move(scratch)) {
+                                std::shared_ptr<Scratch> scratch, Communicators along)
+    : program_(std::move(program)),
+      state_(std::move(state)),
+      scratch_(std::move(scratch)),
+      along_(std::move(along)) {
     scratch_->reserve(program_.scratch_bytes);
 }
 
@@ -31,8 +34,8 @@ PLAIT_INLINE void Executor::bind() {
         Bound b;
         auto bind_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
             for (auto const& o : from) {
-                Buffer buffer{address(o, 0), o.meta, {}};
-                if (o.micro_dim >= 0) {
+                Buffer buffer{address(o, 0), o.meta, o.block};
+                if (o.micro_dim >= 0 && o.block.logical.empty()) {
                     for (int d = 0; d < o.meta.shape.rank(); ++d) buffer.block.origin.push_back(0);
                     buffer.block.logical = o.meta.shape;
                     buffer.block.logical[o.micro_dim] *= program_.micro_batches;
@@ -45,6 +48,22 @@ PLAIT_INLINE void Executor::bind() {
         bind_all(i.out, b.out);
         bound_.push_back(std::move(b));
     }
+}
+
+PLAIT_INLINE void Executor::start(Instruction const& instruction, std::span<Buffer const> in,
+                                  std::span<Buffer const> out) {
+    auto const& c = *instruction.collective;
+    auto& along = axes_[c.axis];
+    if (!along && along_) along = along_(c.axis);
+    check<UsageError>(along != nullptr,
+                      "the program's mesh has no ranks along {}: give the plan a mesh of a world", c.axis);
+    ConstView from(in[0].data, in[0].meta.elements(), in[0].meta.dtype);
+    View to(out[0].data, out[0].meta.elements(), out[0].meta.dtype);
+    auto site = static_cast<std::uint64_t>(c.number) + 1;
+    auto& pending = pending_[static_cast<std::size_t>(c.number)];
+    if (c.verb == Verb::all_reduce) pending = along->all_reduce(from, to, c.how, site);
+    else if (c.verb == Verb::reduce_scatter) pending = along->reduce_scatter(from, to, c.how, site);
+    else pending = along->all_gather(from, to, site);
 }
 
 PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
@@ -70,6 +89,7 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
         backend.write(address(f.at, 0), {value, bytes});
     }
 
+    pending_.resize(static_cast<std::size_t>(program_.collectives));
     for (auto const& visit : program_.visits) {
         auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
         for (int i = piece.first; i < piece.last; ++i) {
@@ -79,20 +99,30 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
                 auto move_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
                     for (std::size_t o = 0; o < from.size(); ++o) {
                         to[o].data = address(from[o], visit.micro);
-                        if (from[o].micro_dim >= 0)
-                            to[o].block.origin[from[o].micro_dim] =
-                                visit.micro * from[o].meta.shape[from[o].micro_dim];
+                        if (int d = from[o].micro_dim; d >= 0)
+                            to[o].block.origin[d] =
+                                (from[o].block.origin.empty() ? 0 : from[o].block.origin[d]) +
+                                visit.micro * from[o].micro_step;
                     }
                 };
                 move_all(instruction.in, b.in);
                 move_all(instruction.out, b.out);
+            }
+            if (instruction.awaits >= 0) {
+                pending_[static_cast<std::size_t>(instruction.awaits)].wait();
+                continue;
+            }
+            if (instruction.collective) {
+                start(instruction, b.in, b.out);
+                continue;
             }
             KernelCall call{&instruction.op,
                             b.in,
                             b.out,
                             scratch_memory_ + instruction.workspace,
                             visit.micro > 0 ? instruction.accumulate : 0,
-                            nullptr};
+                            nullptr,
+                            visit.micro};
             try {
                 backend.call(*instruction.row, call);
             } catch (Error const& e) {

@@ -1,9 +1,11 @@
 #pragma once
 
+#include "plait/comm/communicator.hpp"
 #include "plait/core/inline.hpp"
 #include "plait/exec/program.hpp"
 #include "plait/exec/state.hpp"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,10 +29,15 @@ class Scratch {
     std::int64_t bytes_ = 0, held_ = 0;
 };
 
+/// The communicator along a mesh axis, or null.
+using Communicators = std::function<Communicator*(std::string_view axis)>;
+
 /// Runs a program over a state and a scratch region, which may be shared with other programs.
 class Executor {
   public:
-    Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch);
+    /// `along` is asked when the first step runs, for every axis that the program has collectives on.
+    Executor(Program program, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
+             Communicators along = {});
 
     /// One step: batch columns in, results out. `batch` names each column's array, whose meta must match.
     /// After the first call the only memory of 64 KiB or more that it takes is for results of that size.
@@ -41,6 +48,7 @@ class Executor {
 
   private:
     void bind();
+    void start(Instruction const& instruction, std::span<Buffer const> in, std::span<Buffer const> out);
     std::byte* address(Operand const& o, int micro) const;
 
     Program program_;
@@ -52,6 +60,9 @@ class Executor {
         bool moves = false;  // some operand is a block of a micro-batch
     };
     std::vector<Bound> bound_;
+    Communicators along_;
+    std::map<std::string, Communicator*> axes_;
+    std::vector<Pending> pending_;  // by number of the collective
 };
 
 }  // namespace plait

@@ -31,6 +31,7 @@ struct KernelCall {
     std::byte* workspace = nullptr;  // as many bytes as the row's `workspace` said
     std::uint32_t accumulate = 0;    // bit i: add to output i instead of writing it
     ThreadPool* pool = nullptr;      // CPU only
+    int micro = 0;                   // the current micro-batch
 
     /// The op's attributes.
     template <Op T>

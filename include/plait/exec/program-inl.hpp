@@ -1,8 +1,11 @@
 #pragma once
 
 #include "plait/exec/memory_plan.hpp"
+#include "plait/exec/places-inl.hpp"
 #include "plait/exec/program.hpp"
+#include "plait/graph/collective.hpp"
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 
 #include <algorithm>
 #include <set>
@@ -10,210 +13,108 @@
 namespace plait {
 namespace detail {
 
-/// One placed piece of memory; several values may live in it.
-struct Place {
-    std::int64_t bytes = 0;
-    int first = 0, last = 0;  // positions in the node order
-    bool state = false;       // lies in the state region at `offset`
-    bool reusable = false;    // may be taken over by an output
-    std::int64_t offset = 0;
-    std::int64_t MemoryTable::*kind = &MemoryTable::activations;
-};
+/// Gives the nodes kernels, in their order.
+struct Emitter : Placer {
+    using Placer::Placer;
 
-struct Emitter {
-    Emitter(Sections const& s, Backend const& b, StateOffset const& o)
-        : sections(s), backend(b), state_offset(o) {}
-
-    Sections const& sections;
-    Backend const& backend;
-    StateOffset const& state_offset;
-
-    struct At {
-        int place = -1;
-        std::int64_t offset = 0, micro_stride = 0;
-    };
-
-    std::vector<std::shared_ptr<Node const>> order;
-    std::unordered_map<Node const*, int> position;
-    std::vector<int> section_end;  // last position of each section
-    std::vector<int> section_begin;
-    ValueMap<int> last_read;
-    ValueMap<int> readers;
-    std::vector<Place> places;
-    ValueMap<At> at;
-    ValueMap<Value> updated;      // new value -> the variable it is stored to
-    std::set<Node const*> fused;  // MicroSum and MicroStack whose input is made in place
-    std::set<std::pair<Node const*, int>> gradients;
-    std::set<int> stored;  // places of variables that have their new value
     Program program;
     std::vector<std::shared_ptr<Node const>> instruction_nodes;  // the node of each instruction
     std::vector<std::pair<std::size_t, int>> workspaces;         // (instruction, place)
-
-    int section(Node const* n) const { return sections.section.at(n); }
-    static bool looped(int section) { return section % 2 == 1; }
-
-    void order_nodes() {
-        for (auto const& n : sections.graph.nodes)
-            if (!source_of(*n)) order.push_back(n);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](auto const& a, auto const& b) { return section(a.get()) < section(b.get()); });
-        section_end.assign(static_cast<std::size_t>(sections.count), -1);
-        section_begin.assign(static_cast<std::size_t>(sections.count), 0);
-        for (std::size_t t = 0; t < order.size(); ++t) {
-            auto s = static_cast<std::size_t>(section(order[t].get()));
-            position[order[t].get()] = static_cast<int>(t);
-            if (section_end[s] < 0) section_begin[s] = static_cast<int>(t);
-            section_end[s] = static_cast<int>(t);
-        }
-    }
-
-    void find_readers() {
-        int end = static_cast<int>(order.size());
-        for (auto const& n : order)
-            for (auto const& v : n->inputs) {
-                int s = section(n.get());
-                bool inside = !source_of(*v.node) && section(v.node.get()) == s;
-                int until =
-                    !inside && looped(s) ? section_end[static_cast<std::size_t>(s)] : position.at(n.get());
-                auto [it, fresh] = last_read.emplace(v, until);
-                if (!fresh) it->second = std::max(it->second, until);
-                ++readers[v];
-                if (n->origin.phase == Phase::update && v.node->origin.phase == Phase::backward)
-                    gradients.insert({v.node.get(), v.output});
-            }
-        for (auto const& o : sections.graph.outputs) last_read[o.value] = end, ++readers[o.value];
-        for (auto const& u : sections.graph.updates) {
-            updated[u.value] = u.variable;
-            last_read[u.value] = end;
-            ++readers[u.value];
-        }
-    }
-
-    int last_of(Value const& v) const {
-        if (auto it = last_read.find(v); it != last_read.end()) return it->second;
-        return source_of(*v.node) ? 0 : position.at(v.node.get());  // an output that nobody reads
-    }
-
-    int new_place(Value const& v, int first, bool reusable, std::int64_t MemoryTable::*kind) {
-        places.push_back({v.meta().bytes(), first, last_of(v), false, reusable, 0, kind});
-        return static_cast<int>(places.size()) - 1;
-    }
-
-    void join(Value const& v, At where) {
-        auto& p = places[static_cast<std::size_t>(where.place)];
-        p.last = std::max(p.last, last_of(v));
-        at[v] = where;
-    }
-
-    void place_sources() {
-        for (auto const& n : sections.graph.nodes) {
-            auto const* s = source_of(*n);
-            if (!s) continue;
-            Value v{n, 0};
-            if (s->kind == SourceKind::variable) {
-                auto variable = s->variable.lock();
-                check(variable != nullptr,
-                      "a variable of the program no longer exists: keep its module alive");
-                places.push_back({v.meta().bytes(), 0, 0, true, false, state_offset(*variable), nullptr});
-                at[v] = {static_cast<int>(places.size()) - 1, 0, 0};
-            } else {
-                at[v] = {new_place(v, 0, false, &MemoryTable::inputs), 0, 0};
-            }
-        }
-    }
-
-    std::int64_t MemoryTable::*kind_of(Value const& v) const {
-        return gradients.contains({v.node.get(), v.output}) ? &MemoryTable::gradients
-                                                            : &MemoryTable::activations;
-    }
-
-    /// Running totals and stacks are made where they stay when their input's kernel can write there.
-    void place_loop_results() {
-        for (auto const& n : order) {
-            bool sum = n->op.as<MicroSum>() != nullptr;
-            auto const* stack = n->op.as<MicroStack>();
-            if (!sum && !stack) continue;
-            Value total{n, 0}, x = n->inputs[0];
-            int first = section_begin[static_cast<std::size_t>(section(n.get()))];
-            At where{new_place(total, first, false, kind_of(total)), 0, 0};
-            at[total] = where;
-            auto const* row = find_kernel(backend.kernels(), x.node->op.name());
-            bool direct = row && (sum ? (row->accumulates >> x.output & 1u) && readers.at(x) == 1
-                                      : stack->dim == 0 && x.node->op.aliases().empty());
-            if (!direct) continue;
-            fused.insert(n.get());
-            where.micro_stride = sum ? 0 : x.meta().bytes();
-            join(x, where);
-        }
-    }
-
-    /// The input whose place output `o` takes, or -1.
-    int shared_input(Node const& n, int o, int t) {
-        for (auto const& a : n.op.aliases()) {
-            if (a.output != o) continue;
-            auto const& v = n.inputs[static_cast<std::size_t>(a.input)];
-            if (a.view) return a.input;
-            auto const& where = at.at(v);
-            auto const& p = places[static_cast<std::size_t>(where.place)];
-            auto const& meta = n.outputs[static_cast<std::size_t>(o)];
-            if (p.state) {
-                for (auto const& [value, variable] : updated)
-                    if (value.node.get() == &n && value.output == o && variable == v) return a.input;
-                continue;
-            }
-            if (!p.reusable || p.last > t || v.meta() != meta || p.bytes != meta.bytes()) continue;
-            if (source_of(*v.node) || section(v.node.get()) != section(&n)) continue;
-            bool alone = std::none_of(n.inputs.begin(), n.inputs.end(), [&](Value const& other) {
-                return !(other == v) && at.at(other).place == where.place;
-            });
-            if (alone) return a.input;
-        }
-        return -1;
-    }
+    std::unordered_map<Node const*, int> collectives;            // number of each that was emitted
 
     Operand operand(Value const& v) const {
         auto const& where = at.at(v);
         auto const& p = places[static_cast<std::size_t>(where.place)];
-        auto dim = sections.micro_dim.find(v);
-        return {p.state ? Region::state : Region::scratch, p.offset + where.offset, where.micro_stride,
-                v.meta(), dim == sections.micro_dim.end() ? -1 : dim->second};
+        Operand o{p.state ? Region::state : Region::scratch,
+                  p.offset + where.offset,
+                  where.micro_stride,
+                  v.meta(),
+                  {},
+                  -1,
+                  0};
+        if (auto it = sections.place.find(v); it != sections.place.end()) o.block = it->second;
+        if (auto it = sections.micro.find(v); it != sections.micro.end())
+            o.micro_dim = it->second.dim, o.micro_step = it->second.step;
+        return o;
     }
 
-    void place_node(std::shared_ptr<Node const> const& node, int t) {
+    /// Values that are part of another's place, or have none: no kernel runs for them.
+    bool is_address(std::shared_ptr<Node const> const& node) {
         Node const& n = *node;
-        if (fused.contains(&n)) return;
+        if (fused.contains(&n)) return true;
         auto const* take = n.op.as<MicroTake>();
+        auto const* part = n.op.as<Part>();
         if (take && take->dim == 0) {
             At where = at.at(n.inputs[0]);
             where.micro_stride = n.outputs[0].bytes();
             join({node, 0}, where);
-            return;
+            return true;
         }
+        if (part && part->dim == 0) {
+            At where = at.at(n.inputs[0]);
+            where.offset += part->length ? n.outputs[0].bytes() / part->length * part->start : 0;
+            join({node, 0}, where);
+            return true;
+        }
+        if (n.op.as<Outline>()) {
+            at[{node, 0}] = {new_place({node, 0}, position.at(&n), false, &MemoryTable::activations), 0, 0};
+            places.back().bytes = 0;
+            return true;
+        }
+        return false;
+    }
+
+    /// An update that is made in its variable's place may read that place only element by element.
+    void check_home(Node const& n, int o, At const& to) const {
+        for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+            auto const& from = at.at(n.inputs[i]);
+            if (from.place != to.place) continue;
+            auto const aliases = n.op.aliases();
+            bool same =
+                from.offset == to.offset && std::any_of(aliases.begin(), aliases.end(), [&](Alias const& a) {
+                    return a.output == o && a.input == static_cast<int>(i);
+                });
+            // A gather reads the rank's own block where it stays.
+            check(same || n.op.as<AllGather>() || home.contains(n.inputs[i]),
+                  "{} in '{}' reads a variable while it stores it", n.op.name(), n.origin.path);
+        }
+    }
+
+    void place_node(std::shared_ptr<Node const> const& node, int t) {
+        Node const& n = *node;
+        if (is_address(node)) return;
         for (auto const& v : n.inputs)
-            check(!stored.contains(at.at(v).place), "{} in '{}' reads a variable after it was stored",
-                  n.op.name(), n.origin.path);
+            check(!stored.contains(at.at(v).place) || home.contains(v),
+                  "{} in '{}' reads a variable after it was stored", n.op.name(), n.origin.path);
         std::set<int> taken;
         bool moves = false;
         for (int o = 0; o < static_cast<int>(n.outputs.size()); ++o) {
             Value v{node, o};
-            if (at.contains(v)) {  // a total or a stack
+            if (auto h = home.find(v); h != home.end()) {
+                check_home(n, o, h->second);
+                at[v] = h->second;
+                stored.insert(h->second.place);
+                moves = moves || is_made(v) || n.inputs.size() > 1;
+                continue;
+            }
+            if (at.contains(v)) {  // a total, a stack, or joined to others
                 moves = true;
                 continue;
             }
             int input = shared_input(n, o, t);
             if (input >= 0 && taken.insert(input).second) {
                 join(v, at.at(n.inputs[static_cast<std::size_t>(input)]));
-                if (updated.contains(v)) stored.insert(at.at(v).place);
                 moves = moves || n.inputs.size() > 1 || !n.op.aliases().front().view;
             } else {
                 at[v] = {new_place(v, t, true, kind_of(v)), 0, 0};
                 moves = true;
             }
         }
+        if (emit_collective(node)) return;
         if (!moves) return;  // a view of its only input
         auto const* row = find_kernel(backend.kernels(), n.op.name());
         check(row != nullptr, "the {} backend has no kernel for {}", backend.name(), n.op.name());
-        Instruction i{n.op, row, {}, {}, 0, 0, 0, n.origin};
+        Instruction i{n.op, row, {}, {}, 0, 0, 0, n.origin, {}, -1};
         if (n.op.as<MicroSum>()) i.accumulate = 1;
         for (int o = 0; o < static_cast<int>(n.outputs.size()); ++o)
             for (auto const& f : fused)
@@ -231,6 +132,35 @@ struct Emitter {
         // Places have no addresses yet: the nodes' values are remembered and resolved after planning.
         program.instructions.push_back(std::move(i));
         instruction_nodes.push_back(node);
+    }
+
+    /// Collectives and their awaits go to communicators, not kernels.
+    bool emit_collective(std::shared_ptr<Node const> const& node) {
+        auto const& op = node->op;
+        Instruction i{op, nullptr, {}, {}, 0, 0, 0, node->origin, {}, -1};
+        auto const* await = op.as<Await>();
+        if (await) {
+            i.awaits = collectives.at(node->inputs[0].node.get());
+        } else if (auto const* r = op.as<AllReduce>()) {
+            i.collective = Collective{Verb::all_reduce, r->axis, r->how, program.collectives};
+        } else if (auto const* s = op.as<ReduceScatter>()) {
+            i.collective = Collective{Verb::reduce_scatter, s->axis, s->how, program.collectives};
+        } else if (auto const* g = op.as<AllGather>()) {
+            i.collective = Collective{Verb::all_gather, g->axis, Combine::sum, program.collectives};
+        } else {
+            return false;
+        }
+        if (i.collective) {
+            collectives[node.get()] = program.collectives++;
+            // What it reads is in use until it is awaited.
+            auto& in = places[static_cast<std::size_t>(at.at(node->inputs[0]).place)];
+            for (auto const& n : order)
+                if (n->op.as<Await>() && n->inputs[0].node == node)
+                    in.last = std::max(in.last, position.at(n.get()));
+        }
+        program.instructions.push_back(std::move(i));
+        instruction_nodes.push_back(node);
+        return true;
     }
 
     void plan() {
@@ -312,7 +242,9 @@ struct Emitter {
         order_nodes();
         find_readers();
         place_sources();
+        find_homes();
         place_loop_results();
+        place_joins();
         for (std::size_t t = 0; t < order.size(); ++t) place_node(order[t], static_cast<int>(t));
         plan();
         resolve();

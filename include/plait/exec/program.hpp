@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/comm/call.hpp"
 #include "plait/core/inline.hpp"
 #include "plait/exec/backend.hpp"
 #include "plait/graph/sections.hpp"
@@ -7,6 +8,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,16 +23,29 @@ struct Operand {
     Region region = Region::scratch;
     std::int64_t offset = 0, micro_stride = 0;  // bytes
     Meta meta;
-    int micro_dim = -1;  // the dim it is a block of, or -1
+    Placement block;              // in its logical tensor, for the first micro-batch
+    int micro_dim = -1;           // the dim along which micro-batches follow each other, or -1
+    std::int64_t micro_step = 0;  // elements of it from one to the next
 };
 
+/// What an instruction asks of the ranks along a mesh axis.
+struct Collective {
+    Verb verb = Verb::all_reduce;
+    std::string axis;
+    Combine how = Combine::sum;
+    int number = 0;  // of the program's collectives
+};
+
+/// A kernel's call, a collective's start, or the wait for one.
 struct Instruction {
     AnyOp op;
-    KernelRow const* row = nullptr;
+    KernelRow const* row = nullptr;  // of a kernel
     std::vector<Operand> in, out;
     std::int64_t workspace = 0, workspace_bytes = 0;  // in scratch
     std::uint32_t accumulate = 0;                     // outputs that every micro-batch but the first adds to
     Origin origin;
+    std::optional<Collective> collective;
+    int awaits = -1;  // number of the collective
 };
 
 /// Bytes of an arena by what they hold. Scratch rows are those alive when most is alive; `gaps` is what the
@@ -72,6 +87,7 @@ struct Program {
     };
     std::vector<Result> results;
 
+    int collectives = 0;  // how many instructions start one
     std::int64_t scratch_bytes = 0;
     MemoryTable memory;
 

@@ -48,4 +48,21 @@ struct MicroSum {
     Rule rule(Metas const&) const { return {}; }
 };
 
+/// The canonical sum over the micro-batches, read after the loop: chains of `chain` links in their
+/// order, then a binary tree over the chains: ([...], ...) -> ([...], pending [levels, ...]), where the
+/// number of chains is 2^levels and `pending` holds the left sides that wait for their right ones. Every
+/// input is one link of a chain, in their order.
+struct MicroTree {
+    static constexpr std::string_view name = "micro_tree";
+    std::int64_t chain = 1, levels = 0;
+    using fields = Fields<&MicroTree::chain, &MicroTree::levels>;
+
+    Metas infer(Metas const& in) const {
+        Meta pending{in.at(0).dtype, {levels}};
+        for (auto size : in[0].shape) pending.shape.push_back(size);
+        return {in[0], pending};
+    }
+    Rule rule(Metas const&) const { return {}; }
+};
+
 }  // namespace plait

@@ -162,6 +162,20 @@ PLAIT_INLINE bool Rule::holds(Operand const& operand, int factor) {
                        [&](Dim const& d) { return std::find(d.begin(), d.end(), factor) != d.end(); });
 }
 
+PLAIT_INLINE int Rule::outer_dim(Operand const& operand, int factor) {
+    for (std::size_t d = 0; d < operand.size(); ++d)
+        if (!operand[d].empty() && operand[d].front() == factor) return static_cast<int>(d);
+    return -1;
+}
+
+PLAIT_INLINE bool Rule::may_cut(int factor) const {
+    if (factors[static_cast<std::size_t>(factor)].whole) return false;
+    for (auto const* side : {&inputs, &outputs})
+        for (auto const& operand : *side)
+            if (holds(operand, factor) && outer_dim(operand, factor) < 0) return false;
+    return true;
+}
+
 PLAIT_INLINE Shape Rule::output_shape(int output) const {
     Shape shape;
     for (auto const& d : outputs.at(static_cast<std::size_t>(output))) {

@@ -27,10 +27,15 @@ struct Rule {
     std::vector<bool> like;  // inputs that only lend their shape: they follow layouts and are never moved
     bool exact = false;      // contracted sums add zeros only (embedding, pick), so their order is free
     Combine combine = Combine::sum;  // how blocks of a contracted factor become the whole
+    bool by_shape = false;           // the bits of a block depend on its shape: a library computes it
     bool passes = false;  // blocks that are yet to be combined in this way may go in, and come out so
 
     /// Whether `factor` occurs in the operand.
     static bool holds(Operand const& operand, int factor);
+    /// The dim of `operand` whose outermost factor is `factor`, or -1.
+    static int outer_dim(Operand const& operand, int factor);
+    /// Whether blocks of `factor` are blocks of every operand: not whole, and outermost wherever it occurs.
+    bool may_cut(int factor) const;
     /// The shape that the factors give output `output`.
     Shape output_shape(int output) const;
 };

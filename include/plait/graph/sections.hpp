@@ -2,10 +2,22 @@
 
 #include "plait/graph/graph.hpp"
 
+#include <cstdint>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace plait {
+
+/// A rank's share of a graph: blocks for whole values, collectives between them.
+struct LocalGraph {
+    Graph graph;
+    ValueMap<Placement> place;  // of values that are blocks
+    /// Nodes that are made again in every section that reads them: gathers of values that are stored divided.
+    std::unordered_set<Node const*> repeated;
+    /// Nodes that work on addends of the sum over micro-batches: reductions inside the loop.
+    std::unordered_set<Node const*> inside;
+};
 
 /// A graph cut into sections that run in order: even ones once, odd ones for each micro-batch. Values cross
 /// into a loop by MicroTake and out of it by MicroSum and MicroStack (graph/micro.hpp), whose outputs belong
@@ -14,8 +26,14 @@ struct Sections {
     Graph graph;
     std::int64_t micro_batches = 1;
     std::unordered_map<Node const*, int> section;  // of every node but sources
-    ValueMap<int> micro_dim;  // the dim that a block is cut along, for values that are blocks
-    int count = 1;            // number of sections
+    /// The dim along which a block moves from one micro-batch to the next, and by how many elements of it.
+    struct Micro {
+        int dim = 0;
+        std::int64_t step = 0;
+    };
+    ValueMap<Micro> micro;      // of values that are blocks of a micro-batch
+    ValueMap<Placement> place;  // of blocks of a mesh, and of leaves
+    int count = 1;              // number of sections
 };
 
 }  // namespace plait

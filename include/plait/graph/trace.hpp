@@ -65,6 +65,10 @@ class Trace {
     Recorder outer_;
 };
 
+/// Names `value` for plan lines.
+inline void mark(std::string name, Value value) {
+    Recorder::current().marks.push_back({std::move(name), std::move(value)});
+}
 /// Names `value` "<module path>.out" for plan lines, where the path is the current one.
 void mark_output(Value value);
 

@@ -132,6 +132,7 @@ PLAIT_INLINE Rule Binary::rule(Metas const& in) const {
         for (std::size_t k = 0; k < 2; ++k)
             if (dims[k] >= 0) r.inputs[k].push_back(sizes[k] == size ? Rule::Dim{f} : Rule::Dim{});
     }
+    r.passes = fn == BinaryFn::add && in[0].shape == in[1].shape;
     return r;
 }
 PLAIT_INLINE Metas Binary::infer(Metas const& in) const {

@@ -97,6 +97,12 @@ inline Rule::Operand add_dims(Rule& rule, Shape const& shape, bool whole = false
     return dims;
 }
 
+/// The rule of an op whose kernel calls a library for its products.
+inline Rule by_shape(Rule rule) {
+    rule.by_shape = true;
+    return rule;
+}
+
 /// The rule of an op without inputs, whose output may be laid out in any way.
 inline Rule free_rule(Shape const& shape) {
     Rule r;

@@ -79,7 +79,7 @@ PLAIT_INLINE Tensors CrossEntropyGradient::define(Tensors const& x) const {
 
 PLAIT_INLINE Rule LinearCrossEntropy::rule(Metas const& in) const {
     detail::want_chunk(name, chunk);
-    return parse_rule(name, "... !d, !v !d, ... -> ..., ...", in);
+    return detail::by_shape(parse_rule(name, "... !d, !v !d, ... -> ..., ...", in));
 }
 PLAIT_INLINE Metas LinearCrossEntropy::infer(Metas const& in) const {
     auto r = rule(in);
@@ -102,7 +102,7 @@ PLAIT_INLINE Tensors LinearCrossEntropy::vjp(Tensors const& x, Tensors const& y,
 
 PLAIT_INLINE Rule LinearCrossEntropyGradient::rule(Metas const& in) const {
     detail::want_chunk(name, chunk);
-    return parse_rule(name, "... !d, !v !d, ..., ..., ... -> ... !d, !v !d", in);
+    return detail::by_shape(parse_rule(name, "... !d, !v !d, ..., ..., ... -> ... !d, !v !d", in));
 }
 PLAIT_INLINE Metas LinearCrossEntropyGradient::infer(Metas const& in) const {
     auto r = rule(in);
@@ -123,7 +123,7 @@ PLAIT_INLINE Tensors LinearCrossEntropyGradient::define(Tensors const& x) const 
 
 PLAIT_INLINE Rule LinearCrossEntropyStep::rule(Metas const& in) const {
     detail::want_chunk(name, chunk);
-    return parse_rule(name, "... !d, !v !d, ..., ... -> ..., ..., ... !d, !v !d", in);
+    return detail::by_shape(parse_rule(name, "... !d, !v !d, ..., ... -> ..., ..., ... !d, !v !d", in));
 }
 PLAIT_INLINE Metas LinearCrossEntropyStep::infer(Metas const& in) const {
     auto r = rule(in);

@@ -65,6 +65,7 @@ PLAIT_INLINE Rule Product::rule(Metas const& in) const {
     spec += form == ProductForm::nt ? " -> ... n" : form == ProductForm::nn ? " -> ... k" : " -> n k";
     auto r = parse_rule(op, spec, in);
     if (form != ProductForm::tn && !same_depth) detail::share_contraction(r, in);
+    r.by_shape = true;
     return r;
 }
 PLAIT_INLINE Metas Product::infer(Metas const& in) const {
@@ -127,9 +128,9 @@ PLAIT_INLINE Tensors Product::vjp(Tensors const& x, Tensors const&, Tensors cons
 
 // The bias is added once to each output, so the contraction below it cannot be split.
 PLAIT_INLINE Rule Linear::rule(Metas const& in) const {
-    return parse_rule(
+    return detail::by_shape(parse_rule(
         name, epilogue == Epilogue::bias ? "... !k, n !k, n -> ... n" : "... !k, n !k, n -> ... n, ... n",
-        in);
+        in));
 }
 PLAIT_INLINE Metas Linear::infer(Metas const& in) const {
     auto r = rule(in);
@@ -149,10 +150,10 @@ PLAIT_INLINE Tensors Linear::define(Tensors const& x) const {
 }
 
 PLAIT_INLINE Rule MatMul::rule(Metas const& in) const {
-    return parse_rule(name,
-                      fmt::format("{}, {} -> ... m n", transpose_a ? "... k m" : "... m k",
-                                  transpose_b ? "... n k" : "... k n"),
-                      in);
+    return detail::by_shape(parse_rule(name,
+                                       fmt::format("{}, {} -> ... m n", transpose_a ? "... k m" : "... m k",
+                                                   transpose_b ? "... n k" : "... k n"),
+                                       in));
 }
 PLAIT_INLINE Metas MatMul::infer(Metas const& in) const {
     auto r = rule(in);

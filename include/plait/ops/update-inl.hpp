@@ -46,33 +46,6 @@ PLAIT_INLINE Tensors AdamWUpdate::define(Tensors const& x) const {
     return out;
 }
 
-PLAIT_INLINE Rule SumSquares::rule(Metas const& in) const {
-    check<ShapeError>(!in.empty(), "{}: has no inputs", name);
-    Rule r;
-    r.like.assign(in.size(), false);
-    r.outputs.emplace_back();
-    // A block of one input goes with all of the others, which a sum over blocks would count again.
-    for (auto const& m : in) r.inputs.push_back(detail::add_dims(r, m.shape, in.size() > 1));
-    return r;
-}
-PLAIT_INLINE Metas SumSquares::infer(Metas const& in) const {
-    auto r = rule(in);
-    std::vector<detail::Want> wants{{"g", detail::floating}};
-    bool oracle = in[0].dtype == f64;
-    while (wants.size() < in.size())
-        wants.push_back({"g", oracle ? std::vector{f64} : std::vector{f32, bf16}});
-    detail::want(name, in, wants);
-    return detail::outputs(r, {detail::wide(in[0].dtype)});
-}
-PLAIT_INLINE Tensors SumSquares::define(Tensors const& x) const {
-    Tensor total;
-    for (auto const& g : x) {
-        auto one = sum(square(detail::widened(g)));
-        total = total ? total + one : one;
-    }
-    return {total};
-}
-
 PLAIT_INLINE Rule Commit::rule(Metas const& in) const { return parse_rule(name, "..., ..., -> ...", in); }
 PLAIT_INLINE Metas Commit::infer(Metas const& in) const {
     auto r = rule(in);
@@ -80,7 +53,5 @@ PLAIT_INLINE Metas Commit::infer(Metas const& in) const {
                  {{"the old value", {in[0].dtype}}, {"the new value", {in[0].dtype}}, {"the guard", {u8}}});
     return detail::outputs(r, {in[0].dtype});
 }
-
-PLAIT_INLINE Tensor sum_squares(Tensors const& x) { return apply_one(SumSquares{}, x); }
 
 }  // namespace plait

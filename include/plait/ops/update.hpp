@@ -20,15 +20,6 @@ struct AdamWUpdate {
     Tensors define(Tensors const& x) const;
 };
 
-/// The sum of squares of all elements of all inputs: (g...) -> f32[] (f64 for f64).
-struct SumSquares {
-    static constexpr std::string_view name = "sum_squares";
-
-    Metas infer(Metas const& in) const;
-    Rule rule(Metas const& in) const;
-    Tensors define(Tensors const& x) const;
-};
-
 /// What a state variable holds after the step: (old, new, ok u8[]) -> ok ? new : old, in old's place.
 struct Commit {
     static constexpr std::string_view name = "commit";
@@ -37,8 +28,6 @@ struct Commit {
     Rule rule(Metas const& in) const;
     Aliases aliases() const { return {{0, 0, true}}; }
 };
-
-Tensor sum_squares(Tensors const& x);
 
 }  // namespace plait
 

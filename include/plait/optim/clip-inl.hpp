@@ -1,7 +1,7 @@
 #pragma once
 
 #include "plait/ops/elementwise.hpp"
-#include "plait/ops/update.hpp"
+#include "plait/ops/gradient_norm.hpp"
 #include "plait/optim/clip.hpp"
 
 namespace plait {
@@ -11,7 +11,7 @@ PLAIT_INLINE Tensor clip_norm(Gradients& gradients, double limit) {
     OriginScope origin({"optimizer", Phase::update, false});
     Tensors all;
     for (auto const& [variable, g] : gradients.entries) all.push_back(g);
-    Tensor norm = sqrt(sum_squares(all));
+    Tensor norm = gradient_norm(all);
     Tensor coefficient = minimum(full_like(norm, limit) / (norm + 1e-6), full_like(norm, 1));
     for (auto& [variable, g] : gradients.entries) g = g * coefficient;
     return norm;

@@ -1,8 +1,10 @@
 #pragma once
 
 #include "plait/core/inline.hpp"
-#include "plait/graph/graph.hpp"
 #include "plait/graph/sections.hpp"
+#include "plait/parallel/leaves.hpp"
+
+#include <optional>
 
 namespace plait {
 
@@ -10,8 +12,13 @@ namespace plait {
 /// from the rules, and nodes that work on a block become the body of a loop. Sums over the batch turn into
 /// running totals; where a body reads such a total, an earlier loop makes it, holding only what it needs,
 /// because every node is placed as late as its readers allow. A block read after its loop, or by a later
-/// loop, is kept for all micro-batches. Throws UsageError where `count` does not divide the batch.
-Sections cut_loops(Graph const& graph, std::int64_t count);
+/// loop, is kept for all micro-batches. With `leaves` every sum over the batch is canonical, and what depends
+/// on the shape of a call runs leaf by leaf. Throws UsageError where `count` does not divide the batch.
+Sections cut_loops(LocalGraph const& local, std::int64_t count, std::optional<Leaves> leaves = {});
+/// The same for a graph of one rank.
+inline Sections cut_loops(Graph graph, std::int64_t count, std::optional<Leaves> leaves = {}) {
+    return cut_loops(LocalGraph{std::move(graph), {}, {}, {}}, count, leaves);
+}
 
 }  // namespace plait
 

@@ -5,11 +5,18 @@
 #include "plait/graph/pass.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/update.hpp"
+#include "plait/parallel/choose.hpp"
+#include "plait/parallel/convert.hpp"
+#include "plait/parallel/lines.hpp"
 #include "plait/parallel/loops.hpp"
 #include "plait/passes/fusion.hpp"
 #include "plait/passes/lower.hpp"
 #include "plait/passes/precision.hpp"
 #include "plait/train/compile.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
 
 namespace plait {
 namespace detail {
@@ -88,15 +95,53 @@ inline Graph run_passes(Graph graph, Plan const& plan, Backend const& backend) {
         graph, [&](std::string_view op) { return find_kernel(backend.kernels(), op) != nullptr; });
 }
 
+/// Bits::layout: the batch is cut into leaves, whatever the mesh.
+inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns, std::int64_t micro_batches) {
+    if (plan.bits() == Bits::fast) return {};
+    auto const& g = plan.granularity();
+    for (auto const& [name, meta] : columns)
+        check<UsageError>(
+            meta.shape.rank() > 0 && meta.shape[0] % g.batch == 0,
+            "plan: bits = layout cuts the batch into {} leaves, which do not divide {} ({}): use a "
+            "multiple, or a smaller granularity of batch",
+            g.batch, name, to_string(meta));
+    auto ranks = plan.mesh().axis("replica").size * plan.mesh().axis("data").size;
+    return Leaves::of(g, micro_batches * ranks);
+}
+
 PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
                           Columns const& columns, std::function<Row(Batch const&)> const& record) {
     auto& backend = state->backend();
+    auto const& mesh = plan.mesh();
+    auto micro_batches = plan.local_micro_batches();
     Graph recorded = record_step(*state, columns, record);
     Graph passed = run_passes(recorded, plan, backend);
-    auto program = emit(cut_loops(passed, plan.local_micro_batches()), backend,
-                        [&](Variable const& v) { return state->offset_of(v); });
-    return Step(std::move(program), {std::move(recorded), std::move(passed)}, std::move(state),
-                std::move(scratch));
+    auto lines = resolve_lines(plan, passed, state->variables());
+    for (auto const& v : state->variables()) {
+        auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
+        state->set_block(*v, shape, place);
+    }
+    auto layouts = lay_out(passed, lines, mesh, plan.bits());
+    auto sections =
+        cut_loops(localize(passed, layouts, mesh), micro_batches, leaves_of(plan, columns, micro_batches));
+    auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
+    return Step(std::move(program),
+                {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections)},
+                std::move(state), std::move(scratch), mesh);
+}
+
+/// The rank's rows of a column that is given whole; a block as it is.
+inline Array own_block(Array const& column, Operand const& at) {
+    auto const& place = at.block;
+    if (place.logical.empty() || column.meta() == at.meta ||
+        column.meta() != Meta{at.meta.dtype, place.logical})
+        return column;
+    Array block(at.meta);
+    auto bytes = static_cast<std::size_t>(at.meta.bytes());
+    auto row = static_cast<std::size_t>(at.meta.bytes() / std::max<std::int64_t>(at.meta.shape[0], 1));
+    std::memcpy(block.bytes().data(), column.bytes().data() + static_cast<std::size_t>(place.origin[0]) * row,
+                bytes);
+    return block;
 }
 
 }  // namespace detail
@@ -110,7 +155,12 @@ PLAIT_INLINE Tensor const& Batch::operator[](std::string const& name) const {
 PLAIT_INLINE std::shared_ptr<Backend> cpu_backend(int threads) { return cpu::make_backend(threads); }
 
 PLAIT_INLINE Values Step::operator()(std::map<std::string, Array> const& batch) {
-    auto values = executor_.run(batch, {done_ + 1, seed_});
+    std::map<std::string, Array> own;
+    for (auto const& column : program().batch) {
+        auto it = batch.find(column.name);
+        if (it != batch.end()) own.emplace(column.name, detail::own_block(it->second, column.at));
+    }
+    auto values = executor_.run(own, {done_ + 1, seed_});
     ++done_;
     return values;
 }

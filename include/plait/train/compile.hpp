@@ -3,8 +3,10 @@
 #include "plait/core/inline.hpp"
 #include "plait/exec/executor.hpp"
 #include "plait/exec/state.hpp"
+#include "plait/graph/sections.hpp"
 #include "plait/graph/trace.hpp"
 #include "plait/graph/walk.hpp"
+#include "plait/parallel/choose.hpp"
 #include "plait/parallel/plan.hpp"
 #include "plait/tensor.hpp"
 
@@ -60,19 +62,25 @@ std::shared_ptr<State> state(Module& module, Optimizer& optimizer,
 
 /// What each pass left, for --dump.
 struct Dumps {
-    Graph recorded;  // as the researcher's function gave it
-    Graph passed;    // after precision, recompute and fusion
+    Graph recorded;     // as the researcher's function gave it
+    Graph passed;       // after precision, recompute and fusion
+    Layouts layouts;    // of `passed` over the mesh
+    Sections sections;  // this rank's share
 };
 
 /// A step that can run: the program, its state, and the count of steps done.
 class Step {
   public:
-    Step(Program program, Dumps dumps, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch)
-        : executor_(std::move(program), state, std::move(scratch)),
+    Step(Program program, Dumps dumps, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
+         Mesh mesh = {})
+        : executor_(std::move(program), state, std::move(scratch),
+                    [mesh](std::string_view axis) { return mesh.along(axis); }),
           dumps_(std::move(dumps)),
-          state_(std::move(state)) {}
+          state_(std::move(state)),
+          mesh_(std::move(mesh)) {}
 
-    /// Runs once. `batch` holds an array for each column.
+    /// Runs once, on all ranks of the mesh together. `batch` holds an array for each column: of the whole
+    /// batch, or of this rank's rows (Mesh::samples).
     Values operator()(std::map<std::string, Array> const& batch);
 
     /// Steps done; the next one is number `steps_done() + 1`. Set it to go on from a checkpoint.
@@ -84,6 +92,7 @@ class Step {
     Program const& program() const { return executor_.program(); }
     Dumps const& dumps() const { return dumps_; }
     State& state() { return *state_; }
+    Mesh const& mesh() const { return mesh_; }
     /// Bytes planned, by kind; the state's included.
     MemoryTable memory() const;
 
@@ -91,6 +100,7 @@ class Step {
     Executor executor_;
     Dumps dumps_;
     std::shared_ptr<State> state_;
+    Mesh mesh_;
     std::int64_t done_ = 0;
     std::uint64_t seed_ = 1;
 };

@@ -2,24 +2,45 @@
 
 #include "plait/cpu/kernels/view-inl.hpp"
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 
 namespace plait::cpu::PLAIT_CPU_TARGET {
 
-/// Copies a block between its own buffer and its place in the whole along `dim`.
-inline void copy_block(KernelCall const& call, Buffer const& whole, Buffer const& block, int dim, bool out) {
+/// Copies a block between its own buffer and its place in the whole, `start` elements on along `dim`.
+inline void copy_block(KernelCall const& call, Buffer const& whole, Buffer const& block, int dim,
+                       std::int64_t start, bool out) {
     std::int64_t step = step_bytes(block.meta, dim), own = block.meta.shape.begin()[dim] * step;
     std::int64_t row = whole.meta.shape.begin()[dim] * step, rows = elements(block.meta.shape, 0, dim);
-    std::byte* place = whole.data + block.block.origin.begin()[dim] * step;
+    std::byte* place = whole.data + start * step;
     if (out) copy_rows(call, place, row, block.data, own, rows, own);
     else copy_rows(call, block.data, own, place, row, rows, own);
 }
 
 inline void micro_take(KernelCall const& call) {
-    copy_block(call, call.in.data()[0], call.out.data()[0], call.attributes<MicroTake>().dim, false);
+    Buffer const& y = call.out.data()[0];
+    int dim = call.attributes<MicroTake>().dim;
+    copy_block(call, call.in.data()[0], y, dim, call.micro * y.meta.shape.begin()[dim], false);
 }
 
 inline void micro_stack(KernelCall const& call) {
-    copy_block(call, call.out.data()[0], call.in.data()[0], call.attributes<MicroStack>().dim, true);
+    Buffer const& x = call.in.data()[0];
+    int dim = call.attributes<MicroStack>().dim;
+    copy_block(call, call.out.data()[0], x, dim, call.micro * x.meta.shape.begin()[dim], true);
+}
+
+inline void part(KernelCall const& call) {
+    auto const& op = call.attributes<Part>();
+    copy_block(call, call.in.data()[0], call.out.data()[0], op.dim, op.start, false);
+}
+
+inline void join(KernelCall const& call) {
+    int dim = call.attributes<Join>().dim;
+    std::int64_t start = 0;
+    for (std::size_t i = 0; i < call.in.size(); ++i) {
+        Buffer const& x = call.in.data()[i];
+        copy_block(call, call.out.data()[0], x, dim, start, true);
+        start += x.meta.shape.begin()[dim];
+    }
 }
 
 inline void micro_sum(KernelCall const& call) {
@@ -31,6 +52,43 @@ inline void micro_sum(KernelCall const& call) {
             total.meta.elements(), [=](auto const& a, auto& b) __attribute__((always_inline)) {
                 b[0] = a[0] + a[1];
             });
+    });
+}
+
+/// In one pass: the new addend, then the left sides that it completes; what comes out waits or is the sum.
+inline void micro_tree(KernelCall const& call) {
+    auto const& op = call.attributes<MicroTree>();
+    Buffer const &x = call.in.data()[0], &total = call.out.data()[0], &pending = call.out.data()[1];
+    auto links = static_cast<std::int64_t>(call.in.size());
+    std::int64_t n = x.meta.elements(), done = call.micro * links, link = done % op.chain;
+    std::int64_t branch = done / op.chain;
+    with_floating_type(call, x, [&](auto zero) {
+        using C = decltype(zero);
+        auto level = [&](std::int64_t k) {
+            return Operand{pending.data + bytes_of(pending.meta.dtype, k * n), pending.meta.dtype};
+        };
+        bool complete = link + links == op.chain;
+        std::int64_t left = complete ? __builtin_ctzll(~static_cast<unsigned long long>(branch)) : 0;
+        auto to = complete && left < op.levels ? level(left) : operand(total);
+        run_items(call, n, 1, [&](std::int64_t begin, std::int64_t end, int) {
+            for (std::int64_t i = begin; i < end; i += block_elements) {
+                std::int64_t m = smaller(block_elements, end - i);
+                C sum[block_elements], scratch[block_elements];
+                auto add = [&](C const* a, C const* b) {
+                    for_lanes<C>(
+                        m, [&](std::int64_t j, auto count) __attribute__((always_inline)) {
+                            store<C>(sum + j, load<C>(a + j, count) + load<C>(b + j, count), count);
+                        });
+                };
+                C const* latest = read<C>(operand(x), i, m, sum);
+                if (link) add(read<C>(operand(total), i, m, scratch), latest), latest = sum;
+                for (std::int64_t k = 1; k < links; ++k)
+                    add(latest, read<C>(input(call, static_cast<int>(k)), i, m, scratch)), latest = sum;
+                for (std::int64_t k = 0; k < left; ++k)
+                    add(read<C>(level(k), i, m, scratch), latest), latest = sum;
+                write<C>(to, i, latest, m);
+            }
+        });
     });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "plait/cpu/kernels/reduce-inl.hpp"
+#include "plait/cpu/kernels/blocks-inl.hpp"
 #include "plait/ops/update.hpp"
 
 namespace plait::cpu::PLAIT_CPU_TARGET {
@@ -35,40 +35,6 @@ inline void adamw(KernelCall const& call) {
                 b[2] = v;
             });
     });
-}
-
-/// Squares add up in double: each tile alone, the tiles in order.
-inline void sum_squares(KernelCall const& call) {
-    auto* sums = reinterpret_cast<double*>(call.workspace);
-    std::int64_t done = 0;
-    for (std::size_t k = 0; k < call.in.size(); ++k) {
-        Buffer const& x = call.in.data()[k];
-        if (!is_floating(x.meta.dtype)) unsupported(call, x.meta.dtype);
-        std::int64_t n = x.meta.elements();
-        run_tiles(call, pieces(n, tile_elements), [&](std::int64_t t, int) {
-            double scratch[block_elements], total = 0;
-            std::int64_t end = smaller(n, (t + 1) * tile_elements);
-            for (std::int64_t i = t * tile_elements; i < end; i += block_elements) {
-                std::int64_t m = smaller(block_elements, end - i);
-                double const* p = read<double>(operand(x), i, m, scratch);
-                total += sum_lanes<double>(
-                    m, [&](std::int64_t j, auto count) __attribute__((always_inline)) {
-                        auto v = load<double>(p + j, count);
-                        return v * v;
-                    });
-            }
-            sums[done + t] = total;
-        });
-        done += pieces(n, tile_elements);
-    }
-    double total = 0;
-    for (std::int64_t t = 0; t < done; ++t) total += sums[t];
-    write<double>(output(call, 0), 0, &total, 1);
-}
-inline std::int64_t sum_squares_workspace(AnyOp const&, Metas const& in, Metas const&, int) {
-    std::int64_t tiles = 0;
-    for (std::size_t k = 0; k < in.size(); ++k) tiles += pieces(in.data()[k].elements(), tile_elements);
-    return padded(tiles * 8);
 }
 
 inline void commit(KernelCall const& call) {

@@ -1,0 +1,261 @@
+#pragma once
+
+#include "plait/exec/program.hpp"
+#include "plait/graph/collective.hpp"
+#include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace plait::detail {
+
+/// One placed piece of memory; several values may live in it.
+struct Place {
+    std::int64_t bytes = 0;
+    int first = 0, last = 0;  // positions in the node order
+    bool state = false;       // lies in the state region at `offset`
+    bool reusable = false;    // may be taken over by an output
+    std::int64_t offset = 0;
+    std::int64_t MemoryTable::*kind = &MemoryTable::activations;
+};
+
+/// The order in which nodes run, and the place of every value that has one before its node is emitted.
+struct Placer {
+    Placer(Sections const& s, Backend const& b, StateOffset const& o)
+        : sections(s), backend(b), state_offset(o) {}
+
+    Sections const& sections;
+    Backend const& backend;
+    StateOffset const& state_offset;
+
+    struct At {
+        int place = -1;
+        std::int64_t offset = 0, micro_stride = 0;
+    };
+
+    std::vector<std::shared_ptr<Node const>> order;
+    std::unordered_map<Node const*, int> position;
+    std::vector<int> section_end;  // last position of each section
+    std::vector<int> section_begin;
+    ValueMap<int> last_read;
+    ValueMap<int> readers;
+    std::vector<Place> places;
+    ValueMap<At> at;
+    ValueMap<At> home;            // values that are made in a variable's place
+    std::set<Node const*> fused;  // MicroSum, MicroStack and Join whose inputs are made in place
+    std::set<std::pair<Node const*, int>> gradients;
+    std::set<int> stored;  // places of variables that have their new value
+
+    int section(Node const* n) const { return sections.section.at(n); }
+    static bool looped(int section) { return section % 2 == 1; }
+
+    void order_nodes() {
+        for (auto const& n : sections.graph.nodes)
+            if (!source_of(*n)) order.push_back(n);
+        std::stable_sort(order.begin(), order.end(),
+                         [&](auto const& a, auto const& b) { return section(a.get()) < section(b.get()); });
+        sink_awaits();
+        section_end.assign(static_cast<std::size_t>(sections.count), -1);
+        section_begin.assign(static_cast<std::size_t>(sections.count), 0);
+        for (std::size_t t = 0; t < order.size(); ++t) {
+            auto s = static_cast<std::size_t>(section(order[t].get()));
+            position[order[t].get()] = static_cast<int>(t);
+            if (section_end[s] < 0) section_begin[s] = static_cast<int>(t);
+            section_end[s] = static_cast<int>(t);
+        }
+    }
+
+    /// A collective's result is awaited where it is first read, or at the end of its section.
+    void sink_awaits() {
+        std::vector<std::shared_ptr<Node const>> sunk, waiting;
+        auto release = [&](auto const& wanted) {
+            std::erase_if(waiting, [&](auto const& n) {
+                if (wanted(n)) sunk.push_back(n);
+                return wanted(n);
+            });
+        };
+        for (auto const& n : order) {
+            if (!waiting.empty() && section(waiting.front().get()) != section(n.get()))
+                release([](auto const&) { return true; });
+            if (auto const* a = n->op.as<Await>(); a && !a->at_once) {
+                waiting.push_back(n);
+                continue;
+            }
+            release([&](auto const& w) {
+                return std::any_of(n->inputs.begin(), n->inputs.end(),
+                                   [&](Value const& v) { return v.node == w; });
+            });
+            sunk.push_back(n);
+        }
+        release([](auto const&) { return true; });
+        order = std::move(sunk);
+    }
+
+    void find_readers() {
+        int end = static_cast<int>(order.size());
+        for (auto const& n : order)
+            for (auto const& v : n->inputs) {
+                int s = section(n.get());
+                bool inside = !source_of(*v.node) && section(v.node.get()) == s;
+                int until =
+                    !inside && looped(s) ? section_end[static_cast<std::size_t>(s)] : position.at(n.get());
+                auto [it, fresh] = last_read.emplace(v, until);
+                if (!fresh) it->second = std::max(it->second, until);
+                ++readers[v];
+                if (n->origin.phase == Phase::update && v.node->origin.phase == Phase::backward)
+                    gradients.insert({v.node.get(), v.output});
+            }
+        // What becomes a gradient by sums and reductions is one too.
+        for (auto it = order.rbegin(); it != order.rend(); ++it) {
+            auto const& n = **it;
+            bool sum = n.op.as<MicroSum>() || n.op.as<MicroTree>() || n.op.as<Await>() || is_collective(n.op);
+            if (sum && gradients.contains({&n, 0}))
+                for (auto const& v : n.inputs) gradients.insert({v.node.get(), v.output});
+        }
+        for (auto const& o : sections.graph.outputs) last_read[o.value] = end, ++readers[o.value];
+        for (auto const& u : sections.graph.updates) {
+            last_read[u.value] = end;
+            ++readers[u.value];
+        }
+    }
+
+    int last_of(Value const& v) const {
+        if (auto it = last_read.find(v); it != last_read.end()) return it->second;
+        return source_of(*v.node) ? 0 : position.at(v.node.get());  // an output that nobody reads
+    }
+
+    int new_place(Value const& v, int first, bool reusable, std::int64_t MemoryTable::*kind) {
+        places.push_back({v.meta().bytes(), first, last_of(v), false, reusable, 0, kind});
+        return static_cast<int>(places.size()) - 1;
+    }
+
+    void join(Value const& v, At where) {
+        auto& p = places[static_cast<std::size_t>(where.place)];
+        p.last = std::max(p.last, last_of(v));
+        at[v] = where;
+    }
+
+    void place_sources() {
+        for (auto const& n : sections.graph.nodes) {
+            auto const* s = source_of(*n);
+            if (!s) continue;
+            Value v{n, 0};
+            if (s->kind == SourceKind::variable) {
+                auto variable = s->variable.lock();
+                check(variable != nullptr,
+                      "a variable of the program no longer exists: keep its module alive");
+                places.push_back({v.meta().bytes(), 0, 0, true, false, state_offset(*variable), nullptr});
+                at[v] = {static_cast<int>(places.size()) - 1, 0, 0};
+            } else {
+                at[v] = {new_place(v, 0, false, &MemoryTable::inputs), 0, 0};
+            }
+        }
+    }
+
+    /// An update is made in its variable's place, and so is the block of it that a gather collects.
+    void find_homes() {
+        for (auto const& u : sections.graph.updates) {
+            Value v = u.value;
+            At where = at.at(u.variable);
+            home[v] = where;
+            while (!source_of(*v.node)) {
+                auto const* gather = v.node->op.as<AllGather>();
+                if (!gather && !v.node->op.as<Await>()) break;
+                v = v.node->inputs[0];
+                if (gather && readers.at(v) > 1) break;
+                if (gather) where.offset += gather->coordinate * v.meta().bytes();
+                home[v] = where;
+            }
+        }
+    }
+
+    std::int64_t MemoryTable::*kind_of(Value const& v) const {
+        return gradients.contains({v.node.get(), v.output}) ? &MemoryTable::gradients
+                                                            : &MemoryTable::activations;
+    }
+
+    /// Running totals and stacks are made where they stay when their input's kernel can write there.
+    void place_loop_results() {
+        for (auto const& n : order) {
+            int first = section_begin[static_cast<std::size_t>(section(n.get()))];
+            if (n->op.as<MicroTree>()) {
+                for (auto const& v : values_of(n))
+                    at[v] = {new_place(v, first, v.output == 0, kind_of({n, 0})), 0, 0};
+                // The left sides that wait live as long as the loop.
+                auto& pending = places.back();
+                pending.last =
+                    std::max(pending.last, section_end[static_cast<std::size_t>(section(n.get()))]);
+                continue;
+            }
+            bool sum = n->op.as<MicroSum>() != nullptr;
+            auto const* stack = n->op.as<MicroStack>();
+            if (!sum && !stack) continue;
+            Value total{n, 0}, x = n->inputs[0];
+            At where{new_place(total, first, sum, kind_of(total)), 0, 0};
+            at[total] = where;
+            auto const* row = find_kernel(backend.kernels(), x.node->op.name());
+            bool direct = row && (sum ? (row->accumulates >> x.output & 1u) && readers.at(x) == 1
+                                      : stack->dim == 0 && x.node->op.aliases().empty());
+            if (!direct) continue;
+            fused.insert(n.get());
+            where.micro_stride = sum ? 0 : x.meta().bytes();
+            join(x, where);
+        }
+    }
+
+    /// Blocks side by side along dim 0 are made where they stay.
+    void place_joins() {
+        for (auto const& n : order) {
+            auto const* join_op = n->op.as<Join>();
+            Value all{n, 0};
+            if (!join_op || join_op->dim != 0 || at.contains(all)) continue;
+            bool direct = true;
+            int first = position.at(n.get());
+            for (auto const& v : n->inputs) {
+                direct = direct && !source_of(*v.node) && readers.at(v) == 1 && !at.contains(v) &&
+                         section(v.node.get()) == section(n.get()) && is_made(v);
+                if (direct) first = std::min(first, position.at(v.node.get()));
+            }
+            if (!direct) continue;
+            At where{new_place(all, first, true, kind_of(all)), 0, 0};
+            at[all] = where;
+            for (auto const& v : n->inputs) {
+                join(v, where);
+                where.offset += v.meta().bytes();
+            }
+            fused.insert(n.get());
+        }
+    }
+
+    /// Whether a kernel writes the value: it is no view.
+    static bool is_made(Value const& v) {
+        auto const aliases = v.node->op.aliases();
+        return std::none_of(aliases.begin(), aliases.end(),
+                            [&](Alias const& a) { return a.view && a.output == v.output; });
+    }
+
+    /// The input whose place output `o` takes, or -1.
+    int shared_input(Node const& n, int o, int t) {
+        for (auto const& a : n.op.aliases()) {
+            if (a.output != o) continue;
+            auto const& v = n.inputs[static_cast<std::size_t>(a.input)];
+            if (a.view) return a.input;
+            auto const& where = at.at(v);
+            auto const& p = places[static_cast<std::size_t>(where.place)];
+            auto const& meta = n.outputs[static_cast<std::size_t>(o)];
+            if (p.state) continue;
+            if (!p.reusable || p.last > t || v.meta() != meta || p.bytes != meta.bytes()) continue;
+            if (source_of(*v.node)) continue;
+            // A loop reads what is made before it in every iteration.
+            if (looped(section(&n)) && section(v.node.get()) != section(&n)) continue;
+            bool alone = std::none_of(n.inputs.begin(), n.inputs.end(), [&](Value const& other) {
+                return !(other == v) && at.at(other).place == where.place;
+            });
+            if (alone) return a.input;
+        }
+        return -1;
+    }
+};
+
+}  // namespace plait::detail

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "plait/core/inline.hpp"
+#include "plait/graph/graph.hpp"
+#include "plait/parallel/choose.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace plait {
+
+/// The leaves of canonical sums that one micro-batch of one rank holds (Bits::layout). The whole batch is cut
+/// into `batch` leaves; runs of `chain` of them are virtual data ranks. Leaves are added up in a chain inside
+/// a virtual data rank and in a binary tree across them.
+struct Leaves {
+    std::int64_t count = 1;  // in a micro-batch
+    std::int64_t chain = 1;
+
+    /// `pieces`: micro-batches of all ranks together.
+    static Leaves of(Granularity const& g, std::int64_t pieces) {
+        return {g.batch / pieces, g.batch / g.data};
+    }
+
+    /// Addends of a micro-batch that the sum over time takes one after another: whole virtual data ranks are
+    /// added up before.
+    std::int64_t links() const { return count < chain ? count : 1; }
+    std::int64_t time_chain() const { return count < chain ? chain : 1; }
+};
+
+/// Whether a node whose batch is cut must run leaf by leaf: it sums over the batch, or its bits depend on the
+/// shape that it is called with.
+bool needs_leaves(Node const& node, NodeLayout const& layout);
+
+/// A block of a value: `part(v, dim, i, n)` is block i of n along dim.
+using TakePart = std::function<Value(Value const& v, int dim, std::int64_t i, std::int64_t n)>;
+
+/// Runs `op` leaf by leaf on blocks that lie as `layout` says. Gives a value for every output that has the
+/// batch, and for a sum the addends that are left for the sum over time, `leaves.links()` of them.
+std::vector<std::vector<Value>> run_in_leaves(AnyOp const& op, std::vector<Value> const& inputs,
+                                              Metas const& out, NodeLayout const& layout,
+                                              Leaves const& leaves, TakePart const& part);
+
+}  // namespace plait
+
+#ifdef PLAIT_HEADER_ONLY
+#include "plait/parallel/leaves-inl.hpp"
+#endif
