@@ -38,9 +38,8 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
 /// (tokens i32[1, data.seq], position i32[1]) -> logits[1, vocab] of the token after `position`, on one rank.
 Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state);
 
-/// Checks plan.lines against the model: axes, dims, and that each glob names something. Before the programs
-/// are compiled those that store something of parameters; once the marked activations are known, the rest.
+/// Checks what plan.lines name: axes, with the nearest one, and parameters. The rest is found when a step is
+/// compiled.
 void check_plan_lines(Config const& config, State const& state);
-void check_plan_lines(Config const& config, State const& state, std::vector<Mark> const& marks);
 
 }  // namespace plait::tools

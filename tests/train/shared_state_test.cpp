@@ -15,7 +15,7 @@ using namespace plait;
 namespace {
 
 /// Where the ranks keep the variables: 0 everywhere whole; 1 the optimizer's divided, 3 all of them.
-struct Layout {
+struct Kept {
     int ranks = 1, zero = 0, replicas = 1;
 };
 
@@ -29,7 +29,7 @@ std::shared_ptr<Variable> variable(std::string path, Shape shape, VariableKind k
 }
 
 /// A state of this rank with memory. Dim 0 is divided over the ranks of one replica where they divide it.
-std::shared_ptr<State> make_state(Layout const& layout, int rank, std::uint64_t seed = 1) {
+std::shared_ptr<State> make_state(Kept const& layout, int rank, std::uint64_t seed = 1) {
     auto state = std::make_shared<State>(cpu_backend(1));
     std::vector<std::shared_ptr<Variable>> all;
     for (auto kind : {VariableKind::parameter, VariableKind::optimizer}) {
@@ -55,8 +55,8 @@ std::shared_ptr<State> make_state(Layout const& layout, int rank, std::uint64_t 
     return state;
 }
 
-constexpr Layout layouts[] = {{1, 0, 1}, {2, 0, 1}, {2, 1, 1}, {2, 3, 1}, {3, 1, 1},
-                              {3, 3, 1}, {4, 0, 1}, {4, 1, 2}, {4, 3, 1}, {4, 3, 2}};
+constexpr Kept layouts[] = {{1, 0, 1}, {2, 0, 1}, {2, 1, 1}, {2, 3, 1}, {3, 1, 1},
+                            {3, 3, 1}, {4, 0, 1}, {4, 1, 2}, {4, 3, 1}, {4, 3, 2}};
 
 std::shared_ptr<Variable> const& named(State const& state, std::string const& path) {
     auto it = std::find_if(state.variables().begin(), state.variables().end(),
@@ -209,7 +209,7 @@ TEST_CASE("a save that fails on one rank fails on all, and leaves what was saved
     auto const checkpoints = folder / "checkpoints";
     // Gives what every rank threw.
     auto save = [&](std::int64_t step, int keep, int misplaced, std::filesystem::path const& run) {
-        Layout const l{3, 3, 1};
+        Kept const l{3, 3, 1};
         std::vector<std::string> told(3);
         run_ranks(l.ranks, [&](Communicator& world) {
             auto state = make_state(l, world.rank());
