@@ -161,7 +161,7 @@ struct Placer {
             home[v] = where;
             while (!source_of(*v.node)) {
                 auto const* gather = v.node->op.as<AllGather>();
-                if (!gather && !v.node->op.as<Await>()) break;
+                if ((!gather || gather->stacked) && !v.node->op.as<Await>()) break;
                 v = v.node->inputs[0];
                 if (gather && readers.at(v) > 1) break;
                 if (gather) where.offset += gather->coordinate * v.meta().bytes();

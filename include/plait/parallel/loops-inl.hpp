@@ -46,11 +46,12 @@ struct LoopCutter {
     bool repeated(Node const* n) const { return local.repeated.contains(n) && !in_loop(n); }
     AxisLayout const& laid(Value const& v) const { return layout.at(v); }
 
-    /// Works on what one micro-batch adds to a sum: a reduction inside the loop, or an op that adds up anyway.
+    /// Works on what one micro-batch adds to a sum: a reduction inside the loop, or an op that adds up
+    /// anyway.
     bool takes_addends(Node const& n) const {
-        bool sums = !n.inputs.empty() &&
-                    std::all_of(n.inputs.begin(), n.inputs.end(),
-                                [&](Value const& v) { return laid(v) == AxisLayout::partial(); });
+        bool sums = !n.inputs.empty() && std::all_of(n.inputs.begin(), n.inputs.end(), [&](Value const& v) {
+            return laid(v) == AxisLayout::partial();
+        });
         if (!sums || n.origin.phase == Phase::update) return false;
         if (local.inside.contains(&n)) return true;
         Metas in;
@@ -80,7 +81,7 @@ struct LoopCutter {
             bool once = n->origin.phase == Phase::update;
             for (auto const& v : n->inputs)
                 in.push_back(once || laid(v).is_partial() ? AxisLayout{} : laid(v));
-            auto& chosen = nodes[n.get()] = choose(*n, in, count);
+            auto& chosen = nodes[n.get()] = choose(*n, in, {count, {}, {}, false});
             // Time knows sums only; what is combined otherwise is made from the whole batch.
             for (auto const& l : chosen.outputs)
                 if (l.is_partial() && l.how == Combine::max) {

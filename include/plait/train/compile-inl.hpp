@@ -121,9 +121,11 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
         auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
         state->set_block(*v, shape, place);
     }
+    std::optional<std::int64_t> tensor_leaves;
+    if (plan.bits() == Bits::layout) tensor_leaves = plan.granularity().tensor;
     auto layouts = lay_out(passed, lines, mesh, plan.bits());
-    auto sections =
-        cut_loops(localize(passed, layouts, mesh), micro_batches, leaves_of(plan, columns, micro_batches));
+    auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
+                              leaves_of(plan, columns, micro_batches));
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
     return Step(std::move(program),
                 {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections)},
