@@ -215,6 +215,22 @@ class GraphLayouts {
 
 }  // namespace detail
 
+PLAIT_INLINE std::unordered_set<Node const*> gathering_nodes(Graph const& graph, Layouts const& layouts) {
+    std::unordered_set<Node const*> found;
+    for (auto const& n : graph.nodes) {
+        if (source_of(*n) || !n->op.has_define()) continue;
+        auto const& axes = layouts.nodes.at(n.get());
+        for (std::size_t a = 0; a < axes.size(); ++a)
+            for (std::size_t i = 0; i < n->inputs.size(); ++i) {
+                auto const& l = layouts.held.at(n->inputs[i])[a];
+                if (l.is_shard() && !l.stored && l.line >= 0 && axes[a].factor < 0 &&
+                    !axes[a].inputs[i].is_shard())
+                    found.insert(n.get());
+            }
+    }
+    return found;
+}
+
 PLAIT_INLINE Layouts lay_out(Graph const& graph, ResolvedLines const& lines, Mesh const& mesh, Bits bits) {
     return detail::GraphLayouts(graph, lines, mesh, bits).run();
 }

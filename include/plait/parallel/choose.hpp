@@ -44,6 +44,10 @@ struct Layouts {
     bool reduced_inside = true;  // and that in every micro-batch: other bits than once a step
 };
 
+/// The nodes that would gather what a shard line divides because their rule keeps it whole, and that have a
+/// definition in simpler ops, which may not.
+std::unordered_set<Node const*> gathering_nodes(Graph const& graph, Layouts const& layouts);
+
 /// Goes through the graph in its order: variables and marked values lie as the plan's lines say, batch
 /// columns are cut along dim 0 by replica and data, and the rest follows from the ops' rules. A partial value
 /// is resolved at its producer into the layout that its readers wish (wishes.hpp), unless all of them take

@@ -119,7 +119,7 @@ class Localizer {
             if (summed_.contains(old)) resolve(old);
             // A new value of a variable goes on its way at once.
             if (auto it = stores_.find(old); it != stores_.end())
-                finished_[old] = as(old, layouts_.held.at(it->second), {});
+                finished_[old] = stored(as(old, layouts_.held.at(it->second), {}));
         }
     }
 
@@ -162,6 +162,12 @@ class Localizer {
         place.origin[dim] += i * length;
         result_.place[made] = place;
         return it->second = made;
+    }
+
+    /// What a variable's place can hold: a kernel's or a collective's result, not a part of one.
+    static Value stored(Value const& v) {
+        bool part = v.node->op.as<Part>() || v.node->op.as<Reshape>();
+        return part ? Value{record(Cast{v.meta().dtype}, {v}), 0} : v;
     }
 
     /// An operand that lends its shape: the value where it lies as wanted, else a shape without memory.
