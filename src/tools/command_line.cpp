@@ -45,7 +45,8 @@ Dump dump_of(std::string const& text) {
     check<UsageError>(found != names.end(),
                       "--dump {}: there is graph, layout, schedule, memory, program; the nearest is {}", text,
                       nearest_name(name, names));
-    check<UsageError>(!graphviz || name == "graph", "--dump {}: only graph.dot is made for Graphviz", text);
+    check<UsageError>(!graphviz || name == "graph" || name == "layout",
+                      "--dump {}: only graph.dot and layout.dot are made for Graphviz", text);
     return {static_cast<Dump::What>(found - names.begin()), graphviz};
 }
 
@@ -73,7 +74,8 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
         },
         "Write params_hash of every step");
     app.add_flag("--resume", train.resume, "Go on from the newest checkpoint in run.out");
-    app.add_option("--dump", dumps, "Print graph, graph.dot, layout, schedule, memory or program, and stop")
+    app.add_option("--dump", dumps,
+                   "Print graph, graph.dot, layout, layout.dot, schedule, memory or program, and stop")
         ->expected(1)
         ->take_all();
     app.add_flag("--dry-run", train.dry_run, "Print parameters, memory and mesh, and stop");

@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "plait/graph/micro.hpp"
-#include "plait/parallel/loops.hpp"
+#include "plait/parallel/show.hpp"
 #include "plait/train/progress.hpp"
 
 namespace plait::tools {
@@ -124,7 +124,11 @@ std::string dump_text(Dump const& dump, Programs const& programs) {
             return fmt::format("recorded\n{}\nafter the passes\n{}", step.dumps().recorded.text(),
                                step.dumps().passed.text());
         case Dump::What::layout:
-            return layout_text(step.dumps().sections);
+            if (dump.graphviz)
+                return layouts_dot(step.dumps().passed, step.dumps().layouts, programs.plan.mesh());
+            return fmt::format("over the mesh {}\n{}\nof this rank\n{}", programs.plan.mesh().text(),
+                               layouts_text(step.dumps().passed, step.dumps().layouts, programs.plan.mesh()),
+                               layout_text(step.dumps().sections));
         case Dump::What::schedule:
             return schedule_text(programs.plan.mesh(), step.program());
         case Dump::What::memory:

@@ -9,6 +9,7 @@
 #include "plait/parallel/convert.hpp"
 #include "plait/parallel/moves.hpp"
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
@@ -165,18 +166,27 @@ class Localizer {
             }
             return it->second;
         }
-        Key key{v.node.get(),
-                v.output,
-                to_string(wanted, mesh_),
-                stored ? reading.path : "",
-                stored ? static_cast<int>(reading.phase) : 0,
-                stored && reading.recomputed};
+        // A weight is gathered for one module of a pass, an activation for all its readers in a pass.
+        bool weight = stored && is_weight(v);
+        Key key{v.node.get(), v.output, to_string(wanted, mesh_), weight ? reading.path : "",
+                stored ? static_cast<int>(reading.phase) : 0, stored && reading.recomputed};
         auto [it, fresh] = known_.try_emplace(key);
         if (fresh) {
             auto const& from = held_.contains(v) ? held_.at(v) : made_.at(v);
-            it->second = convert(from, v.meta().shape, held, wanted, stored);
+            it->second = convert(from, v.meta().shape, held, wanted, weight);
         }
         return it->second;
+    }
+
+    /// Whether a value is made from variables alone.
+    bool is_weight(Value const& v) {
+        auto [it, fresh] = weights_.try_emplace(v.node.get(), false);
+        if (!fresh) return it->second;
+        auto const* s = source_of(*v.node);
+        bool weight = s ? s->kind == SourceKind::variable
+                        : std::all_of(v.node->inputs.begin(), v.node->inputs.end(),
+                                      [&](Value const& i) { return is_weight(i); });
+        return weights_[v.node.get()] = weight;
     }
 
     /// An addend of `v` for an op that takes them: what is whole counts once, on the first rank.
@@ -193,7 +203,7 @@ class Localizer {
 
     /// Gathers what is cut otherwise than wanted, innermost axis first, then takes the parts that are wanted,
     /// outermost first.
-    Value convert(Value x, Shape const& logical, Layout layout, Layout const& wanted, bool stored) {
+    Value convert(Value x, Shape const& logical, Layout layout, Layout const& wanted, bool repeats) {
         Mover mover{mesh_, false, {}};
         for (auto a = nesting_.rbegin(); a != nesting_.rend(); ++a) {
             auto& l = layout[static_cast<std::size_t>(*a)];
@@ -210,7 +220,7 @@ class Localizer {
             l = AxisLayout{};
             placed(x, logical, layout);
         }
-        if (stored)
+        if (repeats)
             for (auto const* n : mover.made) result_.repeated.insert(n);
         for (int a : nesting_) {
             auto const& to = at(wanted, a);
@@ -231,6 +241,7 @@ class Localizer {
     ValueMap<Value> stores_;                  // new value -> variable
     ValueMap<Value> made_, held_, finished_;  // old value -> local one: as made, as held, as stored
     std::map<Key, Value> known_;
+    std::unordered_map<Node const*, bool> weights_;
     LocalGraph result_;
 };
 
