@@ -58,6 +58,7 @@ void same_bits_everywhere(Run const& run, Arguments const& more) {
     CHECK(numbers_of(folder / "seed") != wanted);
 }
 
+/// The losses of all steps against those of one rank.
 template <class Run>
 void near_losses_everywhere(Run const& run, Arguments const& more, double most) {
     ScratchFolder folder;
@@ -94,8 +95,11 @@ TEST_CASE("under bits = fast the losses of every cluster and ZeRO level are near
 }
 
 TEST_CASE("tiny.toml under bits = fast has near losses on every cluster and ZeRO level", "[slow]") {
-    near_losses_everywhere(tiny_run, {}, 1e-5);
-    near_losses_everywhere(tiny_run, {"--plan.compute=bf16"}, 5e-3);
+    // At the rate of tiny.toml roundings grow to 2e-4 (f32) and 1e-2 (bf16) after step 12: on one rank, too,
+    // where only the number of micro-batches differs.
+    Arguments const calm{"--optimizer.rate=1e-3"};
+    near_losses_everywhere(tiny_run, calm, 1e-5);
+    near_losses_everywhere(tiny_run, calm + Arguments{"--plan.compute=bf16"}, 5e-3);
 }
 
 TEST_CASE("the replica axis, alone and outside of data, has the hashes of one rank too") {
