@@ -131,10 +131,20 @@ class Localizer {
         auto leaves = tensor_leaves_.value_or(1) / tensor.size;
         if (leaves <= 1 || !needs_leaves(n, cut)) return values_of(record(n.op.localized(in, out), inputs));
         check_leaves(n, cut, inputs, leaves);
-        auto made = run_in_leaves(n.op, inputs, out, cut, {leaves, 1},
-                                  [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
-                                      return leaf(v, dim, i, pieces);
-                                  });
+        LeafHost host;
+        host.part = [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
+            return leaf(v, dim, i, pieces);
+        };
+        host.made = [&](Value const& v, int output, int dim, std::int64_t i) {
+            auto const& whole_shape = n.outputs[static_cast<std::size_t>(output)].shape;
+            Layout layout;
+            for (auto const& l : layouts_.nodes.at(&n))
+                layout.push_back(l.outputs[static_cast<std::size_t>(output)]);
+            auto place = place_in(whole_shape, layout);
+            if (dim >= 0) place.origin[dim] += i * v.meta().shape[dim];
+            result_.place[v] = place;
+        };
+        auto made = run_in_leaves(n.op, inputs, out, cut, {leaves, 1}, host);
         std::vector<Value> values;
         for (auto const& m : made) values.push_back(m.front());
         return values;
@@ -151,13 +161,21 @@ class Localizer {
                 to_string(n.inputs[i].meta()));
     }
 
+    /// Where a block lies, also if it is the whole.
+    Placement place_in(Shape const& logical, Layout const& layout) const {
+        auto place = block_of(logical, layout, mesh_).second;
+        if (!place.logical.empty()) return place;
+        place.logical = logical;
+        for (int d = 0; d < logical.rank(); ++d) place.origin.push_back(0);
+        return place;
+    }
+
     Value leaf(Value const& v, int dim, std::int64_t i, std::int64_t n) {
         auto [it, fresh] = leaves_.try_emplace({v.node.get(), v.output, dim, i, n});
         if (!fresh) return it->second;
         auto length = v.meta().shape[dim] / n;
         Value made{record(Part{dim, i * length, length}, {v}), 0};
-        Placement place{Shape(), v.meta().shape};
-        for (int d = 0; d < v.meta().shape.rank(); ++d) place.origin.push_back(0);
+        auto place = place_in(v.meta().shape, whole());
         if (auto known = result_.place.find(v); known != result_.place.end()) place = known->second;
         place.origin[dim] += i * length;
         result_.place[made] = place;
@@ -267,11 +285,11 @@ class Localizer {
             auto& l = layout[static_cast<std::size_t>(*a)];
             if (!l.is_shard()) continue;
             bool moves = !(l == at(wanted, *a));
-            // Blocks inside a block that is gathered must be gathered first.
+            // Blocks inside a block that comes or goes are others.
             for (auto outer = nesting_.begin(); *outer != *a; ++outer) {
-                auto const& o = at(layout, *outer);
-                moves = moves || (o.is_shard() && o.dim == l.dim && !(o == at(wanted, *outer)) &&
-                                  axis(*outer).size > 1);
+                auto cuts = [&](AxisLayout const& o) { return o.is_shard() && o.dim == l.dim; };
+                moves =
+                    moves || (axis(*outer).size > 1 && cuts(at(layout, *outer)) != cuts(at(wanted, *outer)));
             }
             if (!moves) continue;
             x = mover.all_gather(x, axis(*a), l.dim);

@@ -232,22 +232,30 @@ struct LoopCutter {
     }
 
     /// The nodes that stand for `n` in its section: a value for each output, or the addends of a sum.
-    std::vector<std::vector<Value>> made_of(Node const& n, std::vector<Value> inputs, Metas const& in,
-                                            Metas const& out, int at) {
+    std::vector<std::vector<Value>> made_of(std::shared_ptr<Node const> const& node,
+                                            std::vector<Value> inputs, Metas const& in, Metas const& out,
+                                            int at) {
+        Node const& n = *node;
+        auto outputs = values_of(node);
         auto const& chosen = nodes.at(&n);
         if (leaves && leaves->count > 1 && needs_leaves(n, chosen)) {
-            auto made = run_in_leaves(n.op, inputs, out, chosen, *leaves,
-                                      [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
-                                          return part(v, dim, i, pieces, at);
-                                      });
+            LeafHost host;
+            host.part = [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
+                return part(v, dim, i, pieces, at);
+            };
+            // A leaf of a sum lies where the sum does; who asks where a block of the batch lies, reads it.
+            host.made = [&](Value const& v, int output, int dim, std::int64_t) {
+                if (dim < 0) copy_place(outputs[static_cast<std::size_t>(output)], v);
+            };
+            auto made = run_in_leaves(n.op, inputs, out, chosen, *leaves, host);
             for (auto const& values : made)
                 for (auto const& v : values) settle(v.node, at);
             return made;
         }
-        auto node = record(in_loop(&n) ? n.op.localized(in, out) : n.op, std::move(inputs));
-        result.section[node.get()] = at;
+        auto local_node = record(in_loop(&n) ? n.op.localized(in, out) : n.op, std::move(inputs));
+        result.section[local_node.get()] = at;
         std::vector<std::vector<Value>> made;
-        for (auto const& v : values_of(node)) made.push_back({v});
+        for (auto const& v : values_of(local_node)) made.push_back({v});
         return made;
     }
 
@@ -290,7 +298,7 @@ struct LoopCutter {
         });
         for (std::size_t i = 0; i < out.size(); ++i)
             if (chosen.outputs[i].is_shard()) out[i].shape[chosen.outputs[i].dim] /= count;
-        auto made = made_of(*n, std::move(inputs), in, out, at);
+        auto made = made_of(n, std::move(inputs), in, out, at);
         for (int i = 0; i < static_cast<int>(out.size()); ++i) {
             Value old{n, i};
             auto const& values = made[static_cast<std::size_t>(i)];
