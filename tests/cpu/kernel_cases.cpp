@@ -1,6 +1,7 @@
 #include "kernel_cases.hpp"
 
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
@@ -123,6 +124,9 @@ std::vector<Case> kernel_cases(DType t) {
     add(MicroTake{1, 3}, {x({5, 9, 70})});
     add(MicroStack{1, 1}, {x({5, 3, 70})});
     add(MicroSum{}, {x({1000})});
+    add(MicroTree{3, 0}, {w({40001}), w({40001}), w({40001})});
+    add(Part{1, 2, 5}, {x({3, 9, 7})});
+    add(Join{1}, {x({2, 3, 5}), x({2, 1, 5}), x({2, 4, 5})});
     return cases;
 }
 

@@ -315,13 +315,13 @@ TEST_CASE("a micro-batch's block comes from its place in the whole and goes back
     How how;
     how.before = {f64s({3, 6, 5}, 2)};
     std::vector<Numbers> blocks;
-    for (std::int64_t i : {0, 1, 2}) {
-        how.in_blocks = {}, how.out_blocks = {{{0, 2 * i, 0}, {3, 6, 5}}};
+    for (int i : {0, 1, 2}) {
+        how.micro = i;
         blocks.push_back(run_kernel(MicroTake{1, 3}, {x}, how)[0]);
         CHECK(same_bits(blocks.back(), run_kernel(Slice{1, 2 * i, 2}, {x})[0]));
     }
-    for (std::int64_t i : {2, 0, 1}) {
-        how.out_blocks = {}, how.in_blocks = {{{0, 2 * i, 0}, {3, 6, 5}}};
+    for (int i : {2, 0, 1}) {
+        how.micro = i;
         how.before = run_kernel(MicroStack{1, 3}, {blocks[static_cast<std::size_t>(i)]}, how);
     }
     CHECK(same_bits(how.before[0], x));
@@ -330,6 +330,22 @@ TEST_CASE("a micro-batch's block comes from its place in the whole and goes back
     adds.accumulate = 1, adds.before = {x};
     auto sum = run_kernel(MicroSum{}, {x}, adds)[0];
     for (std::int64_t i = 0; i < x.size(); ++i) REQUIRE(sum(i) == 2 * x(i));
+
+    // Two chains of two links, and the sum of both; one link a micro-batch, or a whole chain.
+    auto plus = [](Numbers const& a, Numbers const& b) {
+        return run_kernel(Binary{BinaryFn::add}, {a, b})[0];
+    };
+    std::vector<Numbers> leaves;
+    for (std::uint64_t i = 0; i < 4; ++i) leaves.push_back(f64s({3, 700}, i));
+    auto want = plus(plus(leaves[0], leaves[1]), plus(leaves[2], leaves[3]));
+    How tree;
+    for (tree.micro = 0; tree.micro < 4; ++tree.micro)
+        tree.before = run_kernel(MicroTree{2, 1}, {leaves[static_cast<std::size_t>(tree.micro)]}, tree);
+    CHECK(same_bits(tree.before[0], want));
+    How pairs;
+    pairs.before = run_kernel(MicroTree{2, 1}, {leaves[0], leaves[1]});
+    pairs.micro = 1;
+    CHECK(same_bits(run_kernel(MicroTree{2, 1}, {leaves[2], leaves[3]}, pairs)[0], want));
 }
 
 TEST_CASE("bad calls say what is wrong") {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
@@ -151,6 +152,9 @@ inline void view_samples(std::vector<Sample>& s) {
     s.push_back({"slice the first", Slice{0, 1, 2}, {any({4, 3})}});
     s.push_back({"slice the middle", Slice{1, 0, 3}, {any({2, 5, 3})}});
     s.push_back({"slice of everything", Slice{1, 0, 3}, {any({2, 3})}});
+    s.push_back({"part", Part{1, 2, 3}, {any({2, 6, 3})}, {}});
+    s.push_back({"part of the first", Part{0, 0, 2}, {any({4, 3})}, {}});
+    s.push_back({"join", Join{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}, {}});
     s.push_back({"pad", Pad{1, 2, 1}, {any({2, 3, 4})}});
     s.push_back({"pad with nothing", Pad{0, 0, 0}, {any({3})}});
     s.push_back({"concat", Concat{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}});
