@@ -6,4 +6,5 @@
 #include "plait/parallel/loops-inl.hpp"
 #include "plait/parallel/mesh-inl.hpp"
 #include "plait/parallel/plan-inl.hpp"
+#include "plait/parallel/show-inl.hpp"
 #include "plait/parallel/wishes-inl.hpp"

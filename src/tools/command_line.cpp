@@ -45,7 +45,8 @@ Dump dump_of(std::string const& text) {
     check<UsageError>(found != names.end(),
                       "--dump {}: there is graph, layout, schedule, memory, program; the nearest is {}", text,
                       nearest_name(name, names));
-    check<UsageError>(!graphviz || name == "graph", "--dump {}: only graph.dot is made for Graphviz", text);
+    check<UsageError>(!graphviz || name == "graph" || name == "layout",
+                      "--dump {}: only graph.dot and layout.dot are made for Graphviz", text);
     return {static_cast<Dump::What>(found - names.begin()), graphviz};
 }
 
@@ -73,7 +74,8 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
         },
         "Write params_hash of every step");
     app.add_flag("--resume", train.resume, "Go on from the newest checkpoint in run.out");
-    app.add_option("--dump", dumps, "Print graph, graph.dot, layout, schedule, memory or program, and stop")
+    app.add_option("--dump", dumps,
+                   "Print graph, graph.dot, layout, layout.dot, schedule, memory or program, and stop")
         ->expected(1)
         ->take_all();
     app.add_flag("--dry-run", train.dry_run, "Print parameters, memory and mesh, and stop");
@@ -166,16 +168,6 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
         line.help = app.help();
     }
     return line;
-}
-
-int report_failure(std::exception const& failure, std::FILE* out) {
-    std::string text = fmt::format("plait: {}", failure.what());
-    if (text.starts_with("plait: plait")) text.erase(0, 7);
-    std::size_t end = 0;
-    for (int lines = 0; lines < 3 && end != std::string::npos; ++lines)
-        end = text.find('\n', end + (lines > 0));
-    fmt::print(out, "{}\n", text.substr(0, end));
-    return dynamic_cast<UsageError const*>(&failure) ? 2 : 1;
 }
 
 }  // namespace plait::tools

@@ -3,8 +3,6 @@
 #include "config.hpp"
 
 #include <cstdint>
-#include <cstdio>
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -44,8 +42,5 @@ struct CommandLine {
 /// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an
 /// unknown command or option.
 CommandLine parse_command_line(std::vector<std::string> const& arguments);
-
-/// Prints at most three lines about a failure to `out` and gives the exit code: 2 for a UsageError, else 1.
-int report_failure(std::exception const& failure, std::FILE* out);
 
 }  // namespace plait::tools

@@ -1,11 +1,17 @@
 #pragma once
 
+#include <exception>
+
 #include "command_line.hpp"
 
 namespace plait::tools {
 
 /// `plait train`; gives the exit code.
 int train(TrainArguments const& arguments);
+
+/// `plait train` with arguments that cannot be read: tells it once for all processes of a launcher, and gives
+/// the exit code. Throws `wrong` where there is one process.
+int refuse(std::exception_ptr wrong);
 
 /// `plait generate`; gives the exit code.
 int generate(GenerateArguments const& arguments);

@@ -2,9 +2,11 @@
 
 #include "plait/core/check.hpp"
 #include "plait/core/fields.hpp"
+#include "plait/parallel/mesh.hpp"
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -71,7 +73,7 @@ struct GranularityConfig {
 };
 
 struct PlanConfig {
-    std::string mesh;  // "data=2,tensor=2"
+    std::string mesh;  // "data=2,tensor=2"; empty: all ranks along data
     std::int64_t zero = 0;
     std::string schedule = "1f1b";
     std::int64_t virtual_stages = 1, micro_batches = 1;
@@ -98,7 +100,7 @@ struct RunConfig {
     std::string out = "runs/default";
     std::int64_t seed = 1, steps = 200;
     std::string cluster = "self", device = "cpu";
-    std::int64_t threads = 0;         // 0: all cores
+    std::int64_t threads = 0;         // workers of one rank; 0: this machine's cores, divided among its ranks
     std::int64_t validate_every = 0;  // steps; 0: only before the first and after the last
     std::int64_t validate_batches = 8;
     bool tensorboard = false, hash = false;
@@ -152,6 +154,20 @@ Config parse_config(std::string_view toml, std::string const& name,
 /// together, and what this version cannot do yet. That data.path is set is left to read_text, as a dry run
 /// needs no text.
 void check_config(Config const& config);
+
+/// The largest N of run.cluster = "threads:N".
+inline constexpr int most_thread_ranks = 1024;
+/// N of "threads:N", or nothing for another text.
+std::optional<int> threads_of(std::string const& cluster);
+
+/// How many ranks plan.mesh has; 1 when it is not given.
+std::int64_t ranks_of_mesh(Config const& config);
+
+/// The sizes of plan.mesh over a world of `ranks`; all lie along data when it is not given. Throws UsageError
+/// as check_config does where the mesh is not the world, does not divide data.batch or plan.micro_batches,
+/// or, under plan.bits = "layout", is no power of two or beyond plan.bits_granularity: with the value that
+/// covers it.
+MeshSizes mesh_of(Config const& config, std::int64_t ranks);
 
 /// The whole configuration as TOML, each value with a comment that says where it came from. Reading it gives
 /// the same values.

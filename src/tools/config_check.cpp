@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
-#include <set>
+
+#include "plait/parallel/plan.hpp"
 
 namespace plait::tools {
 namespace {
@@ -90,30 +91,43 @@ void check_optimizer(Checker const& c, OptimizerConfig const& o) {
     c.want(o.clip >= 0, "optimizer.clip", "must not be negative; 0 turns clipping off");
 }
 
-/// Reads "data=2,tensor=2".
 void check_mesh(Checker const& c, std::string const& mesh) {
-    Names const axes{"replica", "data", "pipeline", "tensor", "context", "expert"};
-    std::set<std::string> seen;
+    Names const axes(std::begin(mesh_axes), std::end(mesh_axes));
     for (std::string_view rest = mesh; !rest.empty();) {
-        auto item = std::string(rest.substr(0, rest.find(',')));
+        auto item = rest.substr(0, rest.find(','));
         rest.remove_prefix(std::min(rest.size(), item.size() + 1));
-        auto equal = item.find('=');
-        auto axis = item.substr(0, equal), number = equal == std::string::npos ? "" : item.substr(equal + 1);
-        std::int64_t size = 0;
-        auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), size);
-        c.want(error == std::errc{} && end == number.data() + number.size() && size >= 1, "plan.mesh",
-               "\"{}\" is not an axis with its size: write it like data=2,tensor=2", item);
+        std::string axis(item.substr(0, item.find('=')));
         c.want(std::find(axes.begin(), axes.end(), axis) != axes.end(), "plan.mesh",
                "there is no axis {}: the nearest is {}", axis, nearest_name(axis, axes));
-        c.want(seen.insert(axis).second, "plan.mesh", "the axis {} stands there twice", axis);
-        c.not_yet(size > 1, "plan.mesh", "axes of size 1");
+    }
+    MeshSizes sizes;
+    std::string wrong;
+    try {
+        sizes = parse_mesh(mesh);
+    } catch (UsageError const& e) {
+        wrong = std::string(e.what()).substr(std::string_view("mesh: ").size());
+    }
+    c.want(wrong.empty(), "plan.mesh", "{}", wrong);
+    for (auto const& [axis, size] : sizes)
+        c.not_yet(size > 1 && axis != "replica" && axis != "data", "plan.mesh",
+                  fmt::format("size 1 for {}", axis));
+}
+
+void check_lines(Checker const& c, Names const& lines) {
+    for (auto const& line : lines) {
+        std::string wrong;
+        try {
+            parse_plan_line(line);
+        } catch (UsageError const& e) {
+            wrong = e.what();
+        }
+        c.want(wrong.empty(), "plan.lines", "{}", wrong);
     }
 }
 
 void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
     check_mesh(c, p.mesh);
     c.want(p.zero >= 0 && p.zero <= 3, "plan.zero", "must be 0, 1, 2 or 3");
-    c.not_yet(p.zero > 0, "plan.zero", "0");
     bool const table = p.schedule.starts_with("csv:") && p.schedule.size() > 4;
     if (!table)
         c.one_of({"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "csv:FILE"}, "plan.schedule", p.schedule);
@@ -123,7 +137,6 @@ void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
     c.want(d.batch % p.micro_batches == 0, "plan.micro_batches", "must divide data.batch = {}", d.batch);
     c.one_of({"f32", "bf16"}, "plan.compute", p.compute);
     c.one_of({"fast", "layout"}, "plan.bits", p.bits);
-    c.not_yet(p.bits == "layout", "plan.bits", "fast");
     auto granule = [&](std::string const& name, std::int64_t value) {
         c.want(value >= 1 && std::has_single_bit(static_cast<std::uint64_t>(value)),
                "plan.bits_granularity." + name, "must be a power of two");
@@ -134,9 +147,11 @@ void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
     granule("tensor", g.tensor);
     c.want(g.data <= g.batch, "plan.bits_granularity.data",
            "must be at most plan.bits_granularity.batch = {}", g.batch);
-    for (auto const& line : p.lines)
-        c.want(line.starts_with("shard ") || line.starts_with("store "), "plan.lines",
-               "\"{}\" must begin with shard or store", line);
+    c.want(
+        p.bits == "fast" || d.batch % g.batch == 0, "data.batch",
+        "plan.bits = \"layout\" cuts it into plan.bits_granularity.batch = {} leaves: use a multiple of it",
+        g.batch);
+    check_lines(c, p.lines);
     c.at_least(0, "plan.loss_chunk", p.loss_chunk);
 }
 
@@ -148,9 +163,11 @@ void check_run(Checker const& c, RunConfig const& r) {
     c.at_least(0, "run.validate_every", r.validate_every);
     c.at_least(1, "run.validate_batches", r.validate_batches);
     auto kind = r.cluster.substr(0, r.cluster.find(':'));
+    c.want(kind != "threads" || threads_of(r.cluster), "run.cluster",
+           "write it like threads:2, with 1 to {} ranks", most_thread_ranks);
     if (kind != "threads" && kind != "sim")
         c.one_of({"self", "threads:N", "mpi", "nccl", "sim:NAME"}, "run.cluster", r.cluster);
-    c.not_yet(r.cluster != "self" && r.cluster != "threads:1", "run.cluster", "self or threads:1");
+    c.not_yet(kind == "nccl" || kind == "sim", "run.cluster", "self, threads:N or mpi");
     c.one_of({"cpu", "cuda"}, "run.device", r.device);
     c.not_yet(r.device == "cuda", "run.device", "cpu");
     c.not_yet(r.tensorboard, "run.tensorboard", "false; metrics.jsonl is always written");
@@ -167,6 +184,58 @@ void check_config(Config const& config) {
     c.at_least(0, "checkpoint.every", config.checkpoint.every);
     c.at_least(1, "checkpoint.keep", config.checkpoint.keep);
     check_run(c, config.run);
+}
+
+std::optional<int> threads_of(std::string const& cluster) {
+    constexpr std::string_view kind = "threads:";
+    int n = 0;
+    if (!cluster.starts_with(kind)) return {};
+    auto [end, error] = std::from_chars(cluster.data() + kind.size(), cluster.data() + cluster.size(), n);
+    bool const whole = error == std::errc{} && end == cluster.data() + cluster.size();
+    return whole && n >= 1 && n <= most_thread_ranks ? std::optional(n) : std::nullopt;
+}
+
+std::int64_t ranks_of_mesh(Config const& config) {
+    std::int64_t ranks = 1;
+    for (auto const& [axis, size] : parse_mesh(config.plan.mesh)) ranks *= size;
+    return ranks;
+}
+
+MeshSizes mesh_of(Config const& config, std::int64_t ranks) {
+    Checker const c(config);
+    auto const& p = config.plan;
+    auto const batch = config.data.batch;
+    // Of a mesh that is not given, the world is to blame.
+    std::string const key = p.mesh.empty() ? "run.cluster" : "plan.mesh";
+    auto sizes = parse_mesh(p.mesh);
+    if (p.mesh.empty()) sizes["data"] = static_cast<int>(ranks);
+    else
+        c.want(ranks_of_mesh(config) == ranks, key,
+               "has {} ranks, but run.cluster = {} has {}: use run.cluster = \"threads:{}\", as many "
+               "processes, or another mesh",
+               ranks_of_mesh(config), value_text(config.run.cluster), ranks, ranks_of_mesh(config));
+    auto size = [&](std::string const& axis) { return sizes.contains(axis) ? sizes.at(axis) : 1; };
+    auto const blocks = std::int64_t{size("replica")} * size("data");
+    auto const below = std::max(batch / blocks, std::int64_t{1}) * blocks;
+    c.want(batch % blocks == 0, "data.batch", "replica x data = {} must divide it: use {} or {}", blocks,
+           below, below + blocks);
+    // Each rank has a piece at least.
+    auto const pieces = std::max(p.micro_batches, blocks);
+    c.want(pieces % blocks == 0, "plan.micro_batches", "must be a multiple of replica x data = {}", blocks);
+    if (p.bits == "fast") return sizes;
+
+    auto power_of_two = [](std::int64_t n) { return std::has_single_bit(static_cast<std::uint64_t>(n)); };
+    for (auto const& [axis, n] : sizes)
+        c.want(power_of_two(n), key, "plan.bits = \"layout\" wants axes that are powers of two, not {} = {}",
+               axis, n);
+    c.want(power_of_two(pieces), "plan.micro_batches", "must be a power of two under plan.bits = \"layout\"");
+    auto cover = [&](std::string const& name, std::int64_t granule, std::string_view what, std::int64_t has) {
+        c.want(has <= granule, "plan.bits_granularity." + name,
+               "{} = {} is beyond it, and the bits depend on it: {} would cover it", what, has, has);
+    };
+    cover("data", p.bits_granularity.data, "replica x data", blocks);
+    cover("batch", p.bits_granularity.batch, "replica x data x micro-batches in time", pieces);
+    return sizes;
 }
 
 }  // namespace plait::tools

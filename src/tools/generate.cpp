@@ -4,7 +4,7 @@
 #include "commands.hpp"
 #include "model.hpp"
 #include "plait/core/random.hpp"
-#include "run_folder.hpp"
+#include "plait/train/saving.hpp"
 
 namespace plait::tools {
 namespace {

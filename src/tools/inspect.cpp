@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "plait/graph/micro.hpp"
-#include "plait/parallel/loops.hpp"
+#include "plait/parallel/show.hpp"
 #include "plait/train/progress.hpp"
 
 namespace plait::tools {
@@ -21,6 +21,10 @@ std::string row(std::string_view name, std::int64_t bytes, std::string_view note
 /// "loop 1" for section 1, which runs once a micro-batch; "part 1" for section 0.
 std::string section_name(int section) {
     return fmt::format("{} {}", section % 2 ? "loop" : "part", section / 2 + 1);
+}
+
+std::string ranks_text(Mesh const& mesh) {
+    return mesh.ranks() == 1 ? "1 rank" : fmt::format("{} ranks", mesh.ranks());
 }
 
 std::string layout_text(Sections const& sections) {
@@ -51,8 +55,9 @@ std::string layout_text(Sections const& sections) {
     return text;
 }
 
-std::string schedule_text(Program const& program) {
-    std::string text = fmt::format("one rank, one stage; micro-batches: {}\n", program.micro_batches);
+std::string schedule_text(Mesh const& mesh, Program const& program) {
+    auto text =
+        fmt::format("{}, one stage; micro-batches of each: {}\n", ranks_text(mesh), program.micro_batches);
     for (auto const& p : program.pieces)
         text += fmt::format("piece {:<8} instructions {} to {}\n", p.name, p.first, p.last - 1);
     for (auto const& v : program.visits) {
@@ -102,10 +107,13 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
 std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside) {
     auto text =
         fmt::format("parameters  {}\n", count_text(static_cast<double>(count_parameters(*programs.state))));
-    text += "mesh        replica=1, data=1, pipeline=1, tensor=1: 1 rank\n";
+    auto const& mesh = programs.plan.mesh();
+    text += fmt::format("mesh        {}: {}\n", mesh.text(), ranks_text(mesh));
     text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
                         config.plan.micro_batches);
-    return text + "memory of the rank\n" + memory_text(programs, outside);
+    text += mesh.ranks() == 1 ? "memory of the rank\n"
+                              : fmt::format("memory of one of the {}, rank 0\n", ranks_text(mesh));
+    return text + memory_text(programs, outside);
 }
 
 std::string dump_text(Dump const& dump, Programs const& programs) {
@@ -116,9 +124,13 @@ std::string dump_text(Dump const& dump, Programs const& programs) {
             return fmt::format("recorded\n{}\nafter the passes\n{}", step.dumps().recorded.text(),
                                step.dumps().passed.text());
         case Dump::What::layout:
-            return layout_text(step.dumps().sections);
+            if (dump.graphviz)
+                return layouts_dot(step.dumps().passed, step.dumps().layouts, programs.plan.mesh());
+            return fmt::format("over the mesh {}\n{}\nof this rank\n{}", programs.plan.mesh().text(),
+                               layouts_text(step.dumps().passed, step.dumps().layouts, programs.plan.mesh()),
+                               layout_text(step.dumps().sections));
         case Dump::What::schedule:
-            return schedule_text(step.program());
+            return schedule_text(programs.plan.mesh(), step.program());
         case Dump::What::memory:
             return memory_text(programs, measure_outside(0, programs.state->backend().workers()));
         case Dump::What::program:

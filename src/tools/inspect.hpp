@@ -19,10 +19,10 @@ OutsideMemory measure_outside(std::int64_t text, int workers);
 /// Arena rows by kind, exact; rows outside it; and the sum.
 std::string memory_text(Programs const& programs, OutsideMemory const& outside);
 
-/// What --dry-run prints: parameters, mesh, memory.
+/// What --dry-run prints: parameters, mesh, memory of a rank.
 std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside);
 
-/// What --dump prints of the training step.
+/// What --dump prints of the training step, as this rank of the mesh has it.
 std::string dump_text(Dump const& dump, Programs const& programs);
 
 std::int64_t count_parameters(State const& state);

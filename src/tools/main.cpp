@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "commands.hpp"
+#include "launch.hpp"
 #include "plait/version.hpp"
 
 namespace {
@@ -13,12 +14,23 @@ void print_version() {
     if (!std::string_view(PLAIT_VERSION_MISSING).empty()) fmt::print("without: {}\n", PLAIT_VERSION_MISSING);
 }
 
+plait::tools::CommandLine parsed(std::vector<std::string> const& arguments, std::exception_ptr& wrong) {
+    try {
+        return plait::tools::parse_command_line(arguments);
+    } catch (plait::UsageError const&) {
+        wrong = std::current_exception();
+        return {};
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     using namespace plait::tools;
     try {
-        auto line = parse_command_line({argv + 1, argv + argc});
+        std::exception_ptr wrong;
+        auto line = parsed({argv + 1, argv + argc}, wrong);
+        if (wrong) return refuse(wrong);
         switch (line.command) {
             case CommandLine::Command::help:
                 fmt::print("{}", line.help);
@@ -33,7 +45,8 @@ int main(int argc, char** argv) {
         }
     } catch (std::exception const& e) {
         std::fflush(stdout);
-        return report_failure(e, stderr);
+        // What all processes of a launcher find alike is told once.
+        return report_failure(e, is_first_process() ? stderr : nullptr);
     }
     return 1;
 }

@@ -14,10 +14,14 @@
 namespace plait::tools {
 namespace {
 
-Plan make_plan(PlanConfig const& config) {
-    Plan plan;
+Plan make_plan(PlanConfig const& config, Mesh const& mesh) {
+    Plan plan(mesh);
     plan.micro_batches(config.micro_batches).compute(parse_dtype(config.compute));
     for (auto const& glob : config.recompute.list) plan.recompute(glob);
+    for (auto const& line : config.lines) plan.line(line);
+    plan.zero(static_cast<int>(config.zero));
+    auto const& g = config.bits_granularity;
+    if (config.bits == "layout") plan.bits(Bits::layout, {g.batch, g.data, g.tensor});
     return plan;
 }
 
@@ -76,17 +80,18 @@ std::shared_ptr<State> state_of(Model& model, std::shared_ptr<Backend> backend) 
     return std::visit([&](auto& m) { return state(m, backend); }, model);
 }
 
-Programs compile_programs(Config const& config, std::shared_ptr<Backend> backend) {
+Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend) {
     auto const& o = config.optimizer;
     auto rate = optim::cosine(o.rate, std::min(o.warmup, config.run.steps), config.run.steps, o.min_rate);
     auto adam = make_optimizer(config, rate);
-    auto plan = make_plan(config.plan);
     auto columns = token_columns(config.data.batch, config.data.seq);
     auto scratch = std::make_shared<Scratch>(backend);
     auto model = make_model(config);
     auto compile_both = [&](auto& m) {
         auto s = state(m, backend);
         check_decay_globs(config, *s);
+        check_plan_lines(config, *s);
+        auto const plan = make_plan(config.plan, mesh);
         s->add(adam.prepare(s->variables()));
         auto train = [&](Batch const& b) -> Row {
             auto [loss, gradients] =
@@ -99,12 +104,14 @@ Programs compile_programs(Config const& config, std::shared_ptr<Backend> backend
             nn::Inference inference;
             return {{"loss", models::loss(m, b.tokens, b.targets)}};
         };
-        return Programs{s, scratch, rate, compile(plan, s, columns, train, scratch),
+        return Programs{plan,
+                        s,
+                        scratch,
+                        rate,
+                        compile(plan, s, columns, train, scratch),
                         compile(plan, s, columns, validate, scratch)};
     };
-    auto programs = std::visit(compile_both, model);
-    check_plan_lines(config, *programs.state, programs.train.dumps().recorded.marks);
-    return programs;
+    return std::visit(compile_both, model);
 }
 
 Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state) {

@@ -18,27 +18,28 @@ using Model = std::variant<models::Llama, models::Gpt2>;
 Model make_model(Config const& config);
 std::shared_ptr<State> state_of(Model& model, std::shared_ptr<Backend> backend);
 
-/// The programs of a training run. They share the state and take turns in the scratch memory.
+/// The programs of one rank of a training run. They share the state and take turns in the scratch memory.
 struct Programs {
+    Plan plan;
     std::shared_ptr<State> state;
     std::shared_ptr<Scratch> scratch;
     optim::Curve rate;
     Step train;     // (tokens, targets) -> loss, grad_norm
     Step validate;  // (tokens, targets) -> loss
 
-    /// Bytes of all that is planned: what a run holds from its first step on.
+    /// Bytes of all that is planned: what a rank holds from its first step on.
     std::int64_t arena_bytes() const { return state->bytes() + scratch->bytes(); }
 };
 
-/// Records and compiles both; takes no memory for tensors. Throws UsageError for a glob of plan.* or
-/// optimizer.decay_globs that names nothing.
-Programs compile_programs(Config const& config, std::shared_ptr<Backend> backend);
+/// Records and compiles both for this rank of `mesh`; takes no memory for tensors. Throws UsageError for a
+/// glob of plan.* or optimizer.decay_globs that names nothing, and for a line that cannot hold.
+Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend);
 
-/// (tokens i32[1, data.seq], position i32[1]) -> logits[1, vocab] of the token after `position`.
+/// (tokens i32[1, data.seq], position i32[1]) -> logits[1, vocab] of the token after `position`, on one rank.
 Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state);
 
-/// Checks plan.lines against the model: verbs, axes, dims, and that each glob names something.
-/// `marks` are the names of marked activations.
-void check_plan_lines(Config const& config, State const& state, std::vector<Mark> const& marks);
+/// Checks what plan.lines name: axes, with the nearest one, and parameters. The rest is found when a step is
+/// compiled.
+void check_plan_lines(Config const& config, State const& state);
 
 }  // namespace plait::tools

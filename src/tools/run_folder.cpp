@@ -7,18 +7,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<NamedArray> arrays_of(State const& state, bool parameters) {
-    std::vector<NamedArray> arrays;
-    for (auto const& v : state.variables())
-        if ((v->kind == VariableKind::parameter) == parameters)
-            arrays.push_back(
-                {v->path,
-                 state.block_of(*v),
-                 {state.memory() + state.offset_of(*v), static_cast<std::size_t>(state.block_of(*v).bytes())},
-                 state.place_of(*v)});
-    return arrays;
-}
-
 /// What a run must keep: the shapes, and which samples it sees in which order.
 bool is_fixed(std::string const& key) {
     return key.starts_with("model.") || key == "data.batch" || key == "data.seq" || key == "run.seed";
@@ -39,8 +27,16 @@ bool holds_run(fs::path const& folder) {
 
 }  // namespace
 
-std::vector<NamedArray> parameter_arrays(State const& state) { return arrays_of(state, true); }
-std::vector<NamedArray> optimizer_arrays(State const& state) { return arrays_of(state, false); }
+Manifest manifest_of(Config const& config, std::int64_t step, std::string const& text_fingerprint,
+                     std::string const& layout) {
+    Manifest m;
+    m.step = step;
+    m.seed = static_cast<std::uint64_t>(config.run.seed);
+    m.data_cursor = step;
+    m.tokens = step * config.data.batch * config.data.seq;
+    m.strings = {{"config", config_text(config)}, {"text", text_fingerprint}, {"layout", layout}};
+    return m;
+}
 
 RunFolder::RunFolder(Config const& config, bool resume) : config_(config), path_(config.run.out) {
     if (!holds_run(path_)) {
@@ -64,16 +60,16 @@ void RunFolder::take_checkpoint() {
         return;
     }
     checkpoint_ = std::move(found.checkpoint);
-    last_ = checkpoint_->folder.string();
+    auto const folder = checkpoint_->folder.string();
     auto const& strings = checkpoint_->manifest.strings;
     auto saved = strings.find("config");
     check<UsageError>(saved != strings.end(), "{} was not saved by plait train: it holds no configuration",
-                      last_);
+                      folder);
     compare(saved->second);
 }
 
 void RunFolder::compare(std::string const& saved_config) {
-    auto before = parse_config(saved_config, last_);
+    auto before = parse_config(saved_config, checkpoint_->folder.string());
     std::map<std::string, std::string> texts;
     for_each_key(before, [&](std::string const& key, auto const& value) { texts[key] = value_text(value); });
     for_each_key(config_, [&](std::string const& key, auto const& value) {
@@ -107,30 +103,10 @@ void RunFolder::open() {
         notes_.push_back(fmt::format("{} rows after step {} were cut from metrics.jsonl", n, step()));
 }
 
-void RunFolder::restore(State const& state) const {
-    checkpoint_->copy_weights_to(parameter_arrays(state));
-    checkpoint_->copy_optimizer_to(optimizer_arrays(state));
-}
-
-fs::path RunFolder::save(State const& state, std::int64_t step, std::string const& text_fingerprint) {
-    Manifest m;
-    m.step = step;
-    m.seed = static_cast<std::uint64_t>(config_.run.seed);
-    m.data_cursor = step;
-    m.tokens = step * config_.data.batch * config_.data.seq;
-    m.strings = {{"config", config_text(config_)},
-                 {"text", text_fingerprint},
-                 {"layout", "every tensor whole, 1 rank"}};
-    auto folder = save_checkpoint(path_, m, parameter_arrays(state), optimizer_arrays(state),
-                                  static_cast<int>(config_.checkpoint.keep));
-    last_ = folder.string();
-    return folder;
-}
-
-std::string const& RunFolder::last_checkpoint() const { return last_; }
-
-std::string RunFolder::resume_command() const {
-    return fmt::format("plait train --config {} --resume", (path_ / "config.toml").string());
+std::string RunFolder::resume_command(int ranks) const {
+    // Other clusters stand in config.toml.
+    auto const launcher = config_.run.cluster == "mpi" ? fmt::format("mpirun -n {} ", ranks) : "";
+    return fmt::format("{}plait train --config {} --resume", launcher, (path_ / "config.toml").string());
 }
 
 }  // namespace plait::tools

@@ -4,7 +4,9 @@
 #include "scratch.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +14,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -33,10 +36,11 @@ struct Finished {
 /// The command, running, with its output in files of `folder`.
 class Process {
   public:
-    Process(Arguments const& arguments, std::filesystem::path const& directory) {
+    Process(Arguments const& arguments, std::filesystem::path const& directory,
+            char const* program = PLAIT_COMMAND) {
         auto text = [&](char const* name) { return (folder_ / name).string(); };
         auto out = text("out"), err = text("err");
-        std::vector<char*> argv{const_cast<char*>(PLAIT_COMMAND)};
+        std::vector<char*> argv{const_cast<char*>(program)};
         for (auto const& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
         argv.push_back(nullptr);
         id_ = ::fork();
@@ -45,7 +49,7 @@ class Process {
             int o = ::open(out.c_str(), O_WRONLY | O_CREAT, 0666),
                 e = ::open(err.c_str(), O_WRONLY | O_CREAT, 0666);
             if (::chdir(directory.c_str()) != 0 || ::dup2(o, 1) < 0 || ::dup2(e, 2) < 0) ::_exit(99);
-            ::execv(PLAIT_COMMAND, argv.data());
+            ::execv(program, argv.data());
             ::_exit(98);
         }
     }
@@ -80,6 +84,39 @@ class Process {
 /// Runs the command to its end.
 inline Finished plait(Arguments const& arguments, std::filesystem::path const& directory = SOURCE_DIR) {
     return Process(arguments, directory).wait();
+}
+
+/// A variable of the environment of the processes that are started while it lives.
+class EnvironmentVariable {
+  public:
+    EnvironmentVariable(char const* name, char const* value) : name_(name) { ::setenv(name, value, 1); }
+    ~EnvironmentVariable() { ::unsetenv(name_); }
+    EnvironmentVariable(EnvironmentVariable const&) = delete;
+    EnvironmentVariable& operator=(EnvironmentVariable const&) = delete;
+
+  private:
+    char const* name_;
+};
+
+/// The command by mpirun, running: `ranks` processes of each list of arguments.
+inline std::unique_ptr<Process> start_mpi(int ranks, std::vector<Arguments> const& programs) {
+#if defined(PLAIT_HAS_MPI) && defined(PLAIT_MPIEXEC)
+    // More ranks than cores, in a container, as root: Open MPI has to be asked.
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+    ::setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
+    Arguments all;
+    for (auto const& arguments : programs) {
+        if (!all.empty()) all.push_back(":");
+        all = all + Arguments{"-n", std::to_string(ranks), PLAIT_COMMAND} + arguments;
+    }
+    return std::make_unique<Process>(all, SOURCE_DIR, PLAIT_MPIEXEC);
+#else
+    (void)ranks, (void)programs;
+    SKIP("no MPI, or no mpirun");
+    return nullptr;
+#endif
 }
 
 /// The same, and its exit code must be 0.

@@ -33,9 +33,11 @@ TEST_CASE("plan lines must name something that is there") {
     auto lines = [&](std::string const& line) { return small_run(out, {"--plan.lines=[\"" + line + "\"]"}); };
     refused(2, "names nothing", lines("shard **.qq.weight tensor 0"));
     refused(2, "names nothing", lines("store blocks.*.attention data 0 of activation"));
-    refused(2, "has 2 dims, so there is no dim 2", lines("shard **.q.weight tensor 2"));
+    refused(2, "so there is no dim 2", lines("shard **.q.weight tensor 2"));
+    refused(2, "so there is no dim 2", lines("store **.q.weight data 2 of parameter"));
+    refused(2, "plan.lines (command line): ", lines("store **.qq.weight data 0 of gradient"));
     refused(2, "the nearest is tensor", lines("shard **.q.weight tensro 0"));
-    refused(2, "the nearest is optimizer", lines("store **.weight data 0 of optimiser"));
+    refused(2, "use parameter, gradient, optimizer", lines("store **.weight data 0 of optimiser"));
     refused(2, "write it like store", lines("store **.weight data 0"));
     CHECK_FALSE(std::filesystem::exists(out));
     good(small_run(out, {"--run.steps=1",

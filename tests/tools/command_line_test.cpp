@@ -90,20 +90,4 @@ TEST_CASE("wrong arguments are refused with the nearest right one") {
     CHECK(contains(error_of({"generate", "a", "--model.dim=3"}), "no option --model.dim"));
 }
 
-TEST_CASE("a failure takes at most three lines, and usage errors exit with 2") {
-    auto report = [](std::exception const& e) {
-        std::FILE* out = std::tmpfile();
-        int code = report_failure(e, out);
-        std::string text(static_cast<std::size_t>(std::ftell(out)), '\0');
-        std::rewind(out);
-        CHECK(std::fread(text.data(), 1, text.size(), out) == text.size());
-        std::fclose(out);
-        return std::to_string(code) + " " + text;
-    };
-    CHECK(report(UsageError("a")) == "2 plait: a\n");
-    CHECK(report(ShapeError("a\nb\nc\nd\ne")) == "2 plait: a\nb\nc\n");
-    CHECK(report(Error("plait train: x")) == "1 plait train: x\n");
-    CHECK(report(std::bad_alloc()) == "1 plait: std::bad_alloc\n");
-}
-
 #endif

@@ -232,7 +232,14 @@ TEST_CASE("a value out of range names key, value, origin and fix") {
                                                        {"run.threads", "-1"},
                                                        {"run.validate_every", "-1"},
                                                        {"run.validate_batches", "0"},
+                                                       {"plan.mesh", "context=2"},
+                                                       {"plan.lines", "store a data 0 of b"},
+                                                       {"plan.lines", "shard a data -1"},
                                                        {"run.cluster", "slurm"},
+                                                       {"run.cluster", "threads"},
+                                                       {"run.cluster", "threads:0"},
+                                                       {"run.cluster", "threads:2x"},
+                                                       {"run.cluster", "threads:1025"},
                                                        {"run.device", "tpu"}};
     for (auto [key, text] : bad) {
         auto message = error_of_value(key, text);
@@ -244,17 +251,77 @@ TEST_CASE("a value out of range names key, value, origin and fix") {
 
 TEST_CASE("what this version cannot do is refused by name") {
     std::pair<char const*, char const*> const later[] = {
-        {"plan.mesh", "data=2"},    {"plan.mesh", "data=1,tensor=4"}, {"plan.zero", "1"},
-        {"plan.bits", "layout"},    {"run.cluster", "threads:2"},     {"run.cluster", "mpi"},
-        {"run.cluster", "nccl"},    {"run.cluster", "sim:gb200"},     {"run.device", "cuda"},
-        {"run.tensorboard", "true"}};
+        {"plan.mesh", "data=1,tensor=4"}, {"plan.mesh", "pipeline=2"}, {"run.cluster", "nccl"},
+        {"run.cluster", "sim:gb200"},     {"run.device", "cuda"},      {"run.tensorboard", "true"}};
     for (auto [key, text] : later) {
         INFO(key << "=" << text);
         CHECK(contains(error_of_value(key, text), "is not in this version yet: use "));
     }
-    for (auto [key, text] : {std::pair{"plan.bits_granularity", "{batch = 8, data = 8, tensor = 8}"},
-                             std::pair{"run.cluster", "threads:1"}, std::pair{"plan.bits", "fast"}})
+    std::pair<char const*, char const*> const now[] = {
+        {"plan.bits_granularity", "{batch = 8, data = 8, tensor = 8}"},
+        {"plan.mesh", "replica=2,data=2"},
+        {"plan.zero", "3"},
+        {"plan.bits", "layout"},
+        {"plan.lines", "[\"store ** data * of optimizer\", \"shard **.q.weight tensor 0\"]"},
+        {"run.cluster", "threads:1"},
+        {"run.cluster", "threads:1024"},
+        {"run.cluster", "mpi"}};
+    for (auto [key, text] : now) {
+        INFO(key << "=" << text);
         CHECK(error_of_value(key, text).empty());
+    }
+}
+
+TEST_CASE("a mesh must be the world, divide the batch and lie within the granularity") {
+    auto error = [](std::string const& mesh, int ranks, std::vector<Override> more = {}) {
+        if (!mesh.empty()) more.push_back(override_of("plan.mesh", mesh));
+        more.push_back(override_of("run.cluster", fmt::format("threads:{}", ranks)));
+        auto config = with(more);
+        check_config(config);
+        auto message = message_of<UsageError>([&] { mesh_of(config, ranks); });
+        CHECK_FALSE(contains(message, "\n"));
+        return message;
+    };
+    Override const layout = override_of("plan.bits", "layout");
+    auto batch = [](std::string const& n) { return override_of("data.batch", n); };
+    auto micro = [](std::string const& n) { return override_of("plan.micro_batches", n); };
+
+    CHECK(error("data=2", 2).empty());
+    CHECK(error("replica=2,data=4", 8, {layout}).empty());
+    CHECK(error("", 4, {layout, micro("8")}).empty());
+    CHECK(error("data=4", 4, {micro("2")}).empty());
+    CHECK(mesh_of(with({}), 4) == MeshSizes{{"data", 4}});
+    CHECK(mesh_of(with({override_of("plan.mesh", "replica=4")}), 4) == MeshSizes{{"replica", 4}});
+
+    CHECK(contains(error("data=4", 2),
+                   "plan.mesh = \"data=4\" (command line): has 4 ranks, but run.cluster = "
+                   "\"threads:2\" has 2"));
+    CHECK(error("data=3", 3) == "data.batch = 16 (default): replica x data = 3 must divide it: use 15 or 18");
+    CHECK(error("data=32", 32) ==
+          "data.batch = 16 (default): replica x data = 32 must divide it: use 32 or 64");
+    CHECK(error("data=2", 2, {batch("12"), micro("3")}) ==
+          "plan.micro_batches = 3 (command line): must be a multiple of replica x data = 2");
+    CHECK(contains(
+        error("data=3", 3, {layout, batch("24")}),
+        "plan.mesh = \"data=3\" (command line): plan.bits = \"layout\" wants axes that are powers of "
+        "two, not data = 3"));
+    CHECK(contains(error("", 3, {layout, batch("24")}), "run.cluster = \"threads:3\" (command line): "));
+    CHECK(contains(error("data=2", 2, {layout, batch("48"), micro("6")}),
+                   "plan.micro_batches = 6 (command line): must be a power of two"));
+    CHECK(
+        error("replica=2,data=8", 16, {layout}) ==
+        "plan.bits_granularity.data = 8 (default): replica x data = 16 is beyond it, and the bits depend on "
+        "it: 16 would cover it");
+    CHECK(
+        contains(error("data=2", 2, {layout, micro("16")}),
+                 "plan.bits_granularity.batch = 8 (default): replica x data x micro-batches in time = 16 is "
+                 "beyond it"));
+    CHECK(
+        error("data=2", 2, {layout, micro("16"), override_of("plan.bits_granularity.batch", "16")}).empty());
+    CHECK(error_of_value("plan.bits_granularity.batch", "32").empty());
+    CHECK(contains(error_of("", {layout, batch("20")}),
+                   "data.batch = 20 (command line): plan.bits = \"layout\" cuts it into "
+                   "plan.bits_granularity.batch = 8 leaves"));
 }
 
 TEST_CASE("the nearest name counts swaps, and an exact name is nearest to itself") {

@@ -4,4 +4,5 @@
 #include "../../src/tools/config.cpp"
 #include "../../src/tools/config_check.cpp"
 #include "../../src/tools/config_text.cpp"
+#include "../../src/tools/launch.cpp"
 #endif

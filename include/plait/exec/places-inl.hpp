@@ -106,6 +106,13 @@ struct Placer {
                 if (n->origin.phase == Phase::update && v.node->origin.phase == Phase::backward)
                     gradients.insert({v.node.get(), v.output});
             }
+        // What becomes a gradient by sums and reductions is one too.
+        for (auto it = order.rbegin(); it != order.rend(); ++it) {
+            auto const& n = **it;
+            bool sum = n.op.as<MicroSum>() || n.op.as<MicroTree>() || n.op.as<Await>() || is_collective(n.op);
+            if (sum && gradients.contains({&n, 0}))
+                for (auto const& v : n.inputs) gradients.insert({v.node.get(), v.output});
+        }
         for (auto const& o : sections.graph.outputs) last_read[o.value] = end, ++readers[o.value];
         for (auto const& u : sections.graph.updates) {
             last_read[u.value] = end;

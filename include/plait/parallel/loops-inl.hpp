@@ -38,11 +38,25 @@ struct LoopCutter {
     std::map<std::pair<Node const*, int>, std::shared_ptr<Node const>> repeats;  // by section
     std::map<std::tuple<Node const*, int, int, std::int64_t>, Value> parts;      // (value, dim, leaf)
 
-    bool inside(Node const* n) const { return local.inside.contains(n); }
-    bool in_loop(Node const* n) const { return nodes.at(n).factor >= 0 || inside(n); }
+    bool in_loop(Node const* n) const {
+        auto const& l = nodes.at(n);
+        return l.factor >= 0 || (!l.inputs.empty() && l.inputs[0].is_partial());
+    }
     /// Made again wherever it is read.
     bool repeated(Node const* n) const { return local.repeated.contains(n) && !in_loop(n); }
     AxisLayout const& laid(Value const& v) const { return layout.at(v); }
+
+    /// Works on what one micro-batch adds to a sum: a reduction inside the loop, or an op that adds up anyway.
+    bool takes_addends(Node const& n) const {
+        bool sums = !n.inputs.empty() &&
+                    std::all_of(n.inputs.begin(), n.inputs.end(),
+                                [&](Value const& v) { return laid(v) == AxisLayout::partial(); });
+        if (!sums || n.origin.phase == Phase::update) return false;
+        if (local.inside.contains(&n)) return true;
+        Metas in;
+        for (auto const& v : n.inputs) in.push_back(v.meta());
+        return !leaves && n.op.rule(in).passes;
+    }
 
     void lay_out() {
         for (auto const& n : graph.nodes) {
@@ -56,9 +70,9 @@ struct LoopCutter {
                 continue;
             }
             std::vector<AxisLayout> in;
-            if (inside(n.get()) && laid(n->inputs[0]).is_partial()) {
+            if (takes_addends(*n)) {
                 auto addend = laid(n->inputs[0]);
-                nodes[n.get()] = {-1, {addend}, {addend}};
+                nodes[n.get()] = {-1, std::vector<AxisLayout>(n->inputs.size(), addend), {addend}};
                 layout[{n, 0}] = addend;
                 continue;
             }

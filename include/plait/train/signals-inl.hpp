@@ -32,10 +32,10 @@ PLAIT_INLINE StopSignals::~StopSignals() {
     for (std::size_t i = 0; i < signals.size(); ++i) ::sigaction(signals[i], &before_[i], nullptr);
 }
 
-PLAIT_INLINE bool StopSignals::requested() const { return detail::stop_signal != 0; }
+PLAIT_INLINE int StopSignals::number() const { return detail::stop_signal; }
 
-PLAIT_INLINE std::string_view StopSignals::name() const {
-    switch (detail::stop_signal) {
+PLAIT_INLINE std::string_view StopSignals::name_of(int signal) {
+    switch (signal) {
         case SIGINT:
             return "SIGINT";
         case SIGTERM:

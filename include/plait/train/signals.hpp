@@ -19,9 +19,13 @@ class StopSignals {
     StopSignals& operator=(StopSignals const&) = delete;
 
     /// Whether one of them has come.
-    bool requested() const;
+    bool requested() const { return number() != 0; }
+    /// The newest that has come, or 0.
+    int number() const;
     /// "SIGINT", or "" when none has come.
-    std::string_view name() const;
+    std::string_view name() const { return name_of(number()); }
+    /// The same of a number.
+    static std::string_view name_of(int signal);
 
   private:
     static constexpr std::array<int, 3> signals{SIGINT, SIGTERM, SIGUSR1};

@@ -1,0 +1,192 @@
+#include "launch.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+
+#include "plait/comm/mpi.hpp"
+#include "plait/comm/threads.hpp"
+#include "plait/train/agreement.hpp"
+
+namespace plait::tools {
+namespace {
+
+std::optional<int> number_in(Environment const& environment, char const* name, int least) {
+    auto const* text = environment(name);
+    if (!text) return {};
+    std::string_view const t = text;
+    int n = 0;
+    auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), n);
+    check<UsageError>(error == std::errc{} && end == t.data() + t.size() && n >= least,
+                      "the environment has {}={}: a launcher sets it to a number from {}", name, t, least);
+    return n;
+}
+
+std::string ranks_text(int n) { return fmt::format("{} {}", n, n == 1 ? "rank" : "ranks"); }
+
+/// Cores that this process may use, and those of the machine.
+std::pair<int, int> cores() {
+    auto const all = std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (::sched_getaffinity(0, sizeof set, &set) != 0) return {all, all};
+    return {std::max(1, CPU_COUNT(&set)), all};
+}
+
+/// Whether `rank` tells of a failure of communication, which no rank can agree on any more: not of the news
+/// that another rank failed, as that one tells; else rank 0, or where it is the one that is gone, rank 1.
+bool tells(int rank, std::string const& what) {
+    if (what.starts_with("rank ") && what.find(" failed: ") != std::string::npos) return false;
+    bool const first_is_gone = what.find("rank 0 is missing") != std::string::npos ||
+                               what.find("rank 0 has left") != std::string::npos ||
+                               what.find("rank 0 ends by") != std::string::npos;
+    return rank == (first_is_gone ? 1 : 0);
+}
+
+}  // namespace
+
+Launcher find_launcher(Environment const& environment) {
+    struct Variables {
+        char const *processes, *rank, *here;
+    };
+    // Slurm sets the number of tasks of an allocation too, where no rank is set.
+    constexpr Variables known[] = {
+        {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+        {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", nullptr},
+        {"SLURM_NTASKS", "SLURM_PROCID", nullptr}};
+    for (auto const& v : known) {
+        auto const processes = number_in(environment, v.processes, 1);
+        auto const rank = number_in(environment, v.rank, 0);
+        if (!processes || !rank) continue;
+        check<UsageError>(*rank < *processes, "the environment has {}={} and {}={}: a rank below it", v.rank,
+                          *rank, v.processes, *processes);
+        auto const here = v.here ? number_in(environment, v.here, 1) : std::nullopt;
+        return {*processes, *rank, here.value_or(*processes), v.processes};
+    }
+    return {};
+}
+
+Launcher find_launcher() {
+    return find_launcher([](char const* name) { return std::getenv(name); });
+}
+
+bool is_first_process() {
+    try {
+        return find_launcher().rank == 0;
+    } catch (UsageError const&) {
+        return true;
+    }
+}
+
+World plan_world(Config& config, Launcher const& launcher) {
+    auto& cluster = config.run.cluster;
+    auto& origin = config.origins["run.cluster"];
+    World world;
+    if (launcher.processes > 1) {
+        check<UsageError>(origin == "default" || cluster == "mpi",
+                          "run.cluster = {} ({}): {} says that {} processes were started: use mpi, or unset "
+                          "the variable where this one is alone",
+                          value_text(cluster), origin, launcher.variable, launcher.processes);
+        if (origin == "default") origin = launcher.variable;
+        cluster = "mpi";
+        world = {World::Kind::mpi, launcher.processes, launcher.here, {}};
+        world.notes.push_back(
+            fmt::format("cluster mpi: {} by {}", ranks_text(world.ranks), launcher.variable));
+    } else if (cluster == "mpi") {
+        world.kind = World::Kind::mpi;
+        world.notes.push_back(launcher.variable.empty()
+                                  ? "note    cluster mpi: 1 rank, as no launcher started this process: "
+                                    "mpirun -n 2 plait train ... starts 2"
+                                  : fmt::format("cluster mpi: 1 rank by {}", launcher.variable));
+    } else if (auto n = threads_of(cluster); n && *n > 1) {
+        world = {World::Kind::threads, *n, *n, {}};
+    }
+    return world;
+}
+
+std::int64_t planned_ranks(Config const& config, World const& world) {
+    bool const told = config.origins.at("run.cluster") != "default";
+    bool const unknown = world.kind == World::Kind::mpi && world.ranks == 1;
+    return told && !unknown ? world.ranks : ranks_of_mesh(config);
+}
+
+int workers_of_rank(Config const& config, World const& world) {
+    if (config.run.threads > 0) return static_cast<int>(config.run.threads);
+    auto const [mine, all] = cores();
+    bool const bound = world.kind == World::Kind::mpi && mine < all;
+    return bound ? mine : std::max(1, mine / world.here);
+}
+
+void run_threads(int ranks, std::function<void(Communicator&)> const& f) {
+    std::exception_ptr agreed;
+    run_ranks(ranks, [&](Communicator& world) {
+        auto keep = [&] {
+            if (world.rank() == 0) agreed = std::current_exception();
+        };
+        try {
+            f(world);
+        } catch (AgreedUsageError const&) {
+            keep();
+        } catch (AgreedError const&) {
+            keep();
+        }
+    });
+    if (agreed) std::rethrow_exception(agreed);
+}
+
+void check_world(Launcher const& launcher, Communicator const& world) {
+    check<AgreedUsageError>(world.size() == launcher.processes,
+                            "{} says that {} processes were started, MPI joined {}: start them by the mpirun "
+                            "of this MPI, or srun --mpi=pmix",
+                            launcher.variable, launcher.processes, world.size());
+}
+
+int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f) {
+    int code = 0;
+    auto tell = [&](std::exception const& e, bool speaks, std::string const& who = "") {
+        bool const misused = dynamic_cast<UsageError const*>(&e) != nullptr;
+        std::fflush(stdout);
+        auto const text = who + e.what();
+        auto* out = speaks ? stderr : nullptr;
+        code = misused ? report_failure(UsageError(text), out) : report_failure(Error(text), out);
+    };
+    // Where MPI did not join what the launcher started, every process is a rank 0.
+    bool const first = launcher.rank == 0;
+    auto run = [&](Communicator& world) {
+        try {
+            f(world);
+        } catch (AgreedUsageError const& e) {
+            tell(e, world.rank() == 0 && first);
+        } catch (AgreedError const& e) {
+            tell(e, world.rank() == 0 && first);
+        } catch (CommunicationError const& e) {
+            tell(e, tells(world.rank(), e.what()));
+            throw;
+        } catch (std::exception const& e) {
+            tell(e, true, world.size() > 1 ? fmt::format("rank {}: ", world.rank()) : "");
+            throw;
+        }
+    };
+    try {
+        run_mpi(run);
+    } catch (std::exception const&) {
+        if (code == 0) throw;  // no rank's failure, which has been told: there is no world
+    }
+    return code;
+}
+
+int report_failure(std::exception const& failure, std::FILE* out) {
+    std::string text = fmt::format("plait: {}", failure.what());
+    if (text.starts_with("plait: plait")) text.erase(0, 7);
+    std::size_t end = 0;
+    for (int lines = 0; lines < 3 && end != std::string::npos; ++lines)
+        end = text.find('\n', end + (lines > 0));
+    if (out) fmt::print(out, "{}\n", text.substr(0, end));
+    return dynamic_cast<UsageError const*>(&failure) ? 2 : 1;
+}
+
+}  // namespace plait::tools

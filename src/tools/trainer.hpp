@@ -1,0 +1,82 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "corpus.hpp"
+#include "model.hpp"
+#include "plait/train/progress.hpp"
+#include "plait/train/saving.hpp"
+#include "plait/train/signals.hpp"
+#include "run_folder.hpp"
+
+namespace plait::tools {
+
+/// What the ranks of one process share.
+class Process {
+  public:
+    /// The text and its fingerprint, read by the first rank that asks. Throws UsageError as load_corpus does.
+    Corpus const& corpus(DataConfig const& data);
+    std::string const& text() const { return text_; }
+    /// The signals, caught from the first call on.
+    StopSignals const& signals();
+
+  private:
+    std::mutex mutex_;
+    std::optional<Corpus> corpus_;
+    std::string text_;
+    std::optional<StopSignals> signals_;
+};
+
+/// One rank of a training run, from its first step to its last. All ranks make the same calls.
+class Trainer {
+  public:
+    /// `folder` is null on all ranks but the first; `checkpoint` is what it found, on every rank.
+    Trainer(Config const& config, Process& process, Programs& programs, Communicator& world,
+            RunFolder* folder, std::optional<Checkpoint> const& checkpoint);
+
+    /// Trains up to run.steps or a signal on any rank. What every rank finds alike, such as a loss that is
+    /// not finite, is an AgreedError.
+    void run();
+
+  private:
+    bool first() const { return folder_ != nullptr; }
+    void note(std::string const& line);
+    void prepare();
+    /// Whether a signal has come to any rank.
+    void look_for_signals();
+    void fill(Loader const& loader, std::int64_t step);
+    /// The row with the validation loss, the mean over the first batches of the fixed order.
+    MetricsRow validated(MetricsRow row);
+    void step();
+    void finish(std::string const& saved, double seconds);
+    std::string last_checkpoint() const { return last_.empty() ? "not there yet" : last_; }
+    /// Weights that are not finite are never saved.
+    std::string save();
+
+    Config const& config_;
+    Process& process_;
+    Programs& programs_;
+    Mesh const& mesh_;
+    Communicator& world_;
+    RunFolder* folder_;
+    std::optional<Checkpoint> const& checkpoint_;
+    SharedState shared_;
+    Corpus const& corpus_;
+    Loader loader_;
+    std::optional<Loader> validation_;
+    std::pair<std::int64_t, std::int64_t> rows_;  // of the global batch, this rank's
+    std::map<std::string, Array> batch_;
+    std::optional<Progress> progress_;
+    std::int64_t done_;           // steps
+    std::int64_t stop_ = 0;       // the signal that some rank has got
+    std::optional<double> bits_;  // per byte, of the newest validation
+    std::string last_;            // folder of the newest checkpoint
+};
+
+/// "replica=1, data=2, pipeline=1, tensor=1; zero 1; bits fast"
+std::string layout_of(Config const& config, Mesh const& mesh);
+
+}  // namespace plait::tools

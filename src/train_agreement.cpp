@@ -1,0 +1,1 @@
+#include "plait/train/agreement-inl.hpp"

@@ -1,0 +1,1 @@
+#include "plait/train/shared_state-inl.hpp"

@@ -1,0 +1,168 @@
+#if defined(PLAIT_HAS_TOML) && defined(PLAIT_HAS_CLI11)
+
+#include "../../src/tools/launch.hpp"
+
+#include "catch.hpp"
+#include "plait/train/agreement.hpp"
+#include "scratch.hpp"
+
+#include <map>
+
+using namespace plait;
+using namespace plait::tools;
+
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+Launcher launcher_of(Variables const& variables) {
+    return find_launcher([&](char const* name) {
+        auto it = variables.find(name);
+        return it == variables.end() ? nullptr : it->second.c_str();
+    });
+}
+
+std::string error_of(Variables const& variables) {
+    return message_of<UsageError>([&] { launcher_of(variables); });
+}
+
+Config with_cluster(std::string const& cluster) {
+    if (cluster.empty()) return load_config("", {});
+    return load_config("", {{"run.cluster", cluster, "--cluster"}});
+}
+
+}  // namespace
+
+TEST_CASE("a launcher's variables say how many processes there are, Open MPI's before Slurm's") {
+    CHECK(launcher_of({}).processes == 1);
+    CHECK(launcher_of({}).variable.empty());
+    Variables const ompi{{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "3"}};
+    auto l = launcher_of(ompi);
+    CHECK((l.processes == 4 && l.rank == 3 && l.here == 4));
+    CHECK(l.variable == "OMPI_COMM_WORLD_SIZE");
+    Variables both = ompi;
+    both.insert({{"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}, {"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "5"}});
+    l = launcher_of(both);
+    CHECK((l.processes == 4 && l.rank == 3 && l.here == 2));
+
+    Variables slurm{{"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "5"}};
+    l = launcher_of(slurm);
+    CHECK((l.processes == 8 && l.rank == 5 && l.variable == "SLURM_NTASKS"));
+    slurm["SLURM_STEP_NUM_TASKS"] = "6";
+    l = launcher_of(slurm);
+    CHECK((l.processes == 6 && l.variable == "SLURM_STEP_NUM_TASKS"));
+    // An allocation whose script runs one process.
+    CHECK(launcher_of({{"SLURM_NTASKS", "8"}}).processes == 1);
+    CHECK(launcher_of({{"OMPI_COMM_WORLD_SIZE", "8"}}).processes == 1);
+
+    CHECK(contains(error_of({{"OMPI_COMM_WORLD_SIZE", "two"}, {"OMPI_COMM_WORLD_RANK", "0"}}),
+                   "OMPI_COMM_WORLD_SIZE=two"));
+    CHECK(contains(error_of({{"SLURM_NTASKS", "2"}, {"SLURM_PROCID", "-1"}}), "SLURM_PROCID=-1"));
+    CHECK(contains(error_of({{"SLURM_NTASKS", "2"}, {"SLURM_PROCID", "2"}}), "SLURM_PROCID=2"));
+}
+
+TEST_CASE("several processes make an MPI world, unless run.cluster says otherwise, which is refused") {
+    Launcher const two{2, 0, 2, "SLURM_NTASKS"};
+    auto config = with_cluster("");
+    auto world = plan_world(config, two);
+    CHECK((world.kind == World::Kind::mpi && world.ranks == 2));
+    CHECK(world.notes == std::vector<std::string>{"cluster mpi: 2 ranks by SLURM_NTASKS"});
+    CHECK(config.run.cluster == "mpi");
+    CHECK(config.origins.at("run.cluster") == "SLURM_NTASKS");
+    config = with_cluster("mpi");
+    CHECK(plan_world(config, two).ranks == 2);
+    CHECK(config.origins.at("run.cluster") == "command line");
+    for (auto const* cluster : {"self", "threads:1", "threads:2"}) {
+        config = with_cluster(cluster);
+        auto message = message_of<UsageError>([&] { plan_world(config, two); });
+        CHECK(contains(message, "run.cluster = \"" + std::string(cluster) + "\" (command line)"));
+        CHECK(contains(message, "SLURM_NTASKS says that 2 processes"));
+    }
+}
+
+TEST_CASE("one process is a world of its own, of threads, or an MPI world of one that says so") {
+    auto world_of = [](std::string const& cluster, Launcher const& launcher = {}) {
+        auto config = with_cluster(cluster);
+        return plan_world(config, launcher);
+    };
+    CHECK((world_of("").kind == World::Kind::self && world_of("").ranks == 1));
+    CHECK(world_of("self", {1, 0, 1, "OMPI_COMM_WORLD_SIZE"}).kind == World::Kind::self);
+    CHECK(world_of("threads:1").kind == World::Kind::self);
+    auto four = world_of("threads:4");
+    CHECK((four.kind == World::Kind::threads && four.ranks == 4 && four.here == 4 && four.notes.empty()));
+    auto alone = world_of("mpi");
+    CHECK((alone.kind == World::Kind::mpi && alone.ranks == 1));
+    REQUIRE(alone.notes.size() == 1);
+    CHECK(contains(alone.notes[0], "no launcher started this process"));
+    CHECK(contains(world_of("mpi", {1, 0, 1, "OMPI_COMM_WORLD_SIZE"}).notes[0],
+                   "1 rank by OMPI_COMM_WORLD_SIZE"));
+}
+
+TEST_CASE("a dry run looks at the mesh that is given, or at the world") {
+    auto ranks = [](std::vector<Override> const& overrides, Launcher const& launcher = {}) {
+        auto config = load_config("", overrides);
+        auto world = plan_world(config, launcher);
+        return planned_ranks(config, world);
+    };
+    Override const mesh{"plan.mesh", "data=4", "--mesh"}, threads{"run.cluster", "threads:2", "--cluster"},
+        mpi{"run.cluster", "mpi", "--cluster"};
+    CHECK(ranks({}) == 1);
+    CHECK(ranks({mesh}) == 4);
+    CHECK(ranks({threads}) == 2);
+    CHECK(ranks({threads, mesh}) == 2);
+    CHECK(ranks({mpi, mesh}) == 4);
+    CHECK(ranks({mesh}, {2, 0, 2, "SLURM_NTASKS"}) == 2);
+}
+
+TEST_CASE("cores are divided among the ranks of a machine, and none gets less than one") {
+    auto config = load_config("", {});
+    auto workers = [&](int ranks) {
+        return workers_of_rank(config, {World::Kind::threads, ranks, ranks, {}});
+    };
+    auto const all = workers(1);
+    CHECK(all >= 1);
+    CHECK(workers(2) == std::max(1, all / 2));
+    CHECK(workers(10 * all) == 1);
+    config.run.threads = 3;
+    CHECK(workers(2) == 3);
+}
+
+TEST_CASE("what all thread ranks throw alike is thrown without a rank, what one throws with its rank") {
+    CHECK(message_of<UsageError>([] {
+              run_threads(
+                  3, [](Communicator& world) { together(world, [] { throw UsageError("no such file"); }); });
+          }) == "no such file");
+    CHECK(message_of<Error>([] {
+              run_threads(3, [](Communicator& world) {
+                  together(world, [&] { check(world.rank() != 1, "no more disk"); });
+              });
+          }) == "rank 1: no more disk");
+    CHECK(message_of<Error>([] {
+              run_threads(3, [](Communicator& world) {
+                  check(world.rank() != 2, "no more memory");
+                  world.barrier().wait();
+              });
+          }) == "rank 2: no more memory");
+    int sum = 0;
+    run_threads(1, [&](Communicator& world) { sum += world.size(); });
+    CHECK(sum == 1);
+}
+
+TEST_CASE("a failure takes at most three lines, and usage errors exit with 2") {
+    auto report = [](std::exception const& e) {
+        std::FILE* out = std::tmpfile();
+        int code = report_failure(e, out);
+        std::string text(static_cast<std::size_t>(std::ftell(out)), '\0');
+        std::rewind(out);
+        CHECK(std::fread(text.data(), 1, text.size(), out) == text.size());
+        std::fclose(out);
+        return std::to_string(code) + " " + text;
+    };
+    CHECK(report(UsageError("a")) == "2 plait: a\n");
+    CHECK(report(ShapeError("a\nb\nc\nd\ne")) == "2 plait: a\nb\nc\n");
+    CHECK(report(Error("plait train: x")) == "1 plait train: x\n");
+    CHECK(report(std::bad_alloc()) == "1 plait: std::bad_alloc\n");
+    CHECK(report_failure(UsageError("told by another process"), nullptr) == 2);
+}
+
+#endif
