@@ -184,8 +184,7 @@ class Localizer {
 
     /// What a variable's place can hold: a kernel's or a collective's result, not a part of one.
     static Value stored(Value const& v) {
-        bool part = v.node->op.as<Part>() || v.node->op.as<Reshape>();
-        return part ? Value{record(Cast{v.meta().dtype}, {v}), 0} : v;
+        return v.node->op.as<Part>() ? Value{record(Cast{v.meta().dtype}, {v}), 0} : v;
     }
 
     /// An operand that lends its shape: the value where it lies as wanted, else a shape without memory.
