@@ -1,5 +1,4 @@
 #include "kernel_cases.hpp"
-#include "plait/graph/micro.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
@@ -308,44 +307,6 @@ TEST_CASE("a fold adds, or takes the greatest, where NaN wins") {
     auto total = run_kernel(Fold{Combine::integer_sum}, {big, one})[0];
     CHECK(word(total, 0) == (1LL << 62) + (1LL << 61) + 1);
     CHECK(word(total, 1) == 2);
-}
-
-TEST_CASE("a micro-batch's block comes from its place in the whole and goes back there") {
-    auto x = f64s({3, 6, 5}, 1);
-    How how;
-    how.before = {f64s({3, 6, 5}, 2)};
-    std::vector<Numbers> blocks;
-    for (int i : {0, 1, 2}) {
-        how.micro = i;
-        blocks.push_back(run_kernel(MicroTake{1, 3}, {x}, how)[0]);
-        CHECK(same_bits(blocks.back(), run_kernel(Slice{1, 2 * i, 2}, {x})[0]));
-    }
-    for (int i : {2, 0, 1}) {
-        how.micro = i;
-        how.before = run_kernel(MicroStack{1, 3}, {blocks[static_cast<std::size_t>(i)]}, how);
-    }
-    CHECK(same_bits(how.before[0], x));
-
-    How adds;
-    adds.accumulate = 1, adds.before = {x};
-    auto sum = run_kernel(MicroSum{}, {x}, adds)[0];
-    for (std::int64_t i = 0; i < x.size(); ++i) REQUIRE(sum(i) == 2 * x(i));
-
-    // Two chains of two links, and the sum of both; one link a micro-batch, or a whole chain.
-    auto plus = [](Numbers const& a, Numbers const& b) {
-        return run_kernel(Binary{BinaryFn::add}, {a, b})[0];
-    };
-    std::vector<Numbers> leaves;
-    for (std::uint64_t i = 0; i < 4; ++i) leaves.push_back(f64s({3, 700}, i));
-    auto want = plus(plus(leaves[0], leaves[1]), plus(leaves[2], leaves[3]));
-    How tree;
-    for (tree.micro = 0; tree.micro < 4; ++tree.micro)
-        tree.before = run_kernel(MicroTree{2, 1}, {leaves[static_cast<std::size_t>(tree.micro)]}, tree);
-    CHECK(same_bits(tree.before[0], want));
-    How pairs;
-    pairs.before = run_kernel(MicroTree{2, 1}, {leaves[0], leaves[1]});
-    pairs.micro = 1;
-    CHECK(same_bits(run_kernel(MicroTree{2, 1}, {leaves[2], leaves[3]}, pairs)[0], want));
 }
 
 TEST_CASE("bad calls say what is wrong") {

@@ -131,15 +131,15 @@ inline bool primitive(AnyOp const& op, std::vector<Numbers> const& x, Numbers& y
             auto from = i[o->dim] - o->before;
             return from < 0 || from >= x[0].meta.shape[o->dim] ? 0.0 : at(x[0], along(i, o->dim, -o->before));
         });
-    auto joined = [&](int dim) {
+    auto side_by_side = [&](int dim) {
         return fill([&](Shape i) {
             std::size_t part = 0;
             while (i[dim] >= x[part].meta.shape[dim]) i[dim] -= x[part++].meta.shape[dim];
             return at(x[part], i);
         });
     };
-    if (auto* o = op.as<Concat>()) return joined(o->dim);
-    if (auto* o = op.as<Join>()) return joined(o->dim);
+    if (auto* o = op.as<Concat>()) return side_by_side(o->dim);
+    if (auto* o = op.as<Join>()) return side_by_side(o->dim);
     if (auto* o = op.as<Expand>())
         return fill([&](Shape const& i) {
             Shape own;

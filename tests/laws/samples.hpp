@@ -297,6 +297,18 @@ inline void gradient_norm_samples(std::vector<Sample>& s) {
     s.push_back({"fold of small integers", Fold{}, {indices({7}, -9, 9), indices({7}, -9, 9)}, {}});
 }
 
+inline void part_samples(std::vector<Sample>& s) {
+    for (int dim : {0, 1, 2}) {
+        auto along = " along dim " + std::to_string(dim);
+        Shape a{4, 4, 4}, b = a;
+        b[dim] = 3;
+        s.push_back({"part" + along, Part{dim, 1, 2}, {any(a)}, {}});
+        s.push_back({"join" + along, Join{dim}, {any(a), any(b), any(a)}, {}});
+    }
+    s.push_back({"part of integers", Part{0, 2, 3}, {indices({7}, 0, 9)}, {}});
+    s.push_back({"join of one", Join{1}, {any({2, 3})}, {}});
+}
+
 inline std::vector<Sample> samples() {
     std::vector<Sample> s;
     elementwise_samples(s);
@@ -309,6 +321,7 @@ inline std::vector<Sample> samples() {
     embedding_samples(s);
     update_samples(s);
     gradient_norm_samples(s);
+    part_samples(s);
     return s;
 }
 

@@ -153,7 +153,8 @@ struct Placer {
         }
     }
 
-    /// An update is made in its variable's place, and so is the block of it that a gather collects.
+    /// An update is made in its variable's place, and so is what it is a view of, and the block of it that a
+    /// gather collects.
     void find_homes() {
         for (auto const& u : sections.graph.updates) {
             Value v = u.value;
@@ -161,7 +162,8 @@ struct Placer {
             home[v] = where;
             while (!source_of(*v.node)) {
                 auto const* gather = v.node->op.as<AllGather>();
-                if (!gather && !v.node->op.as<Await>()) break;
+                bool view = !is_made(v) && v.node->inputs[0].meta().bytes() == v.meta().bytes();
+                if ((!gather || gather->stacked) && !view) break;
                 v = v.node->inputs[0];
                 if (gather && readers.at(v) > 1) break;
                 if (gather) where.offset += gather->coordinate * v.meta().bytes();

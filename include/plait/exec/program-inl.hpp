@@ -50,7 +50,7 @@ struct Emitter : Placer {
             join({node, 0}, where);
             return true;
         }
-        if (part && part->dim == 0) {
+        if (part && part->dim == 0 && !home.contains({node, 0})) {
             At where = at.at(n.inputs[0]);
             where.offset += part->length ? n.outputs[0].bytes() / part->length * part->start : 0;
             join({node, 0}, where);
@@ -94,7 +94,7 @@ struct Emitter : Placer {
                 check_home(n, o, h->second);
                 at[v] = h->second;
                 stored.insert(h->second.place);
-                moves = moves || is_made(v) || n.inputs.size() > 1;
+                moves = moves || is_made(v) || at.at(n.inputs[0]).place != h->second.place;
                 continue;
             }
             if (at.contains(v)) {  // a total, a stack, or joined to others

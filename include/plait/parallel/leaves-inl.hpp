@@ -40,20 +40,24 @@ PLAIT_INLINE bool needs_leaves(Node const& node, NodeLayout const& layout) {
 
 PLAIT_INLINE std::vector<std::vector<Value>> run_in_leaves(AnyOp const& op, std::vector<Value> const& inputs,
                                                            Metas const& out, NodeLayout const& layout,
-                                                           Leaves const& leaves, TakePart const& part) {
+                                                           Leaves const& leaves, LeafHost const& host) {
     std::vector<std::vector<Value>> made(out.size());
     for (std::int64_t i = 0; i < leaves.count; ++i) {
         std::vector<Value> leaf;
         Metas in, leaf_out = out;
         for (std::size_t k = 0; k < inputs.size(); ++k) {
             auto const& l = layout.inputs[k];
-            leaf.push_back(l.is_shard() ? part(inputs[k], l.dim, i, leaves.count) : inputs[k]);
+            leaf.push_back(l.is_shard() ? host.part(inputs[k], l.dim, i, leaves.count) : inputs[k]);
             in.push_back(leaf.back().meta());
         }
         for (std::size_t o = 0; o < out.size(); ++o)
             if (auto const& l = layout.outputs[o]; l.is_shard()) leaf_out[o].shape[l.dim] /= leaves.count;
         auto node = record(op.localized(in, leaf_out), std::move(leaf));
-        for (std::size_t o = 0; o < out.size(); ++o) made[o].push_back({node, static_cast<int>(o)});
+        for (std::size_t o = 0; o < out.size(); ++o) {
+            auto const& l = layout.outputs[o];
+            made[o].push_back({node, static_cast<int>(o)});
+            host.made(made[o].back(), static_cast<int>(o), l.is_shard() ? l.dim : -1, i);
+        }
     }
     for (std::size_t o = 0; o < out.size(); ++o) {
         auto& values = made[o];

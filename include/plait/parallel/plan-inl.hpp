@@ -61,6 +61,14 @@ PLAIT_INLINE Plan& Plan::zero(int level) {
     return *this;
 }
 
+PLAIT_INLINE Plan& Plan::megatron(std::string const& axis) {
+    return shard("blocks.**.{q,k,v,gate,up}.{weight,bias}", axis, 0)
+        .shard("blocks.**.{o,down}.weight", axis, 1)
+        .shard("{tokens,head}.weight", axis, 0);
+}
+
+PLAIT_INLINE Plan& Plan::sequence(std::string const& axis) { return store("{tokens,blocks.*}.out", axis, 1); }
+
 PLAIT_INLINE Plan& Plan::micro_batches(std::int64_t count) {
     check<UsageError>(count >= 1, "plan: {} micro-batches: use 1 or more", count);
     micro_batches_ = count;
