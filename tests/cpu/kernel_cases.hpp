@@ -23,7 +23,6 @@ struct How {
     std::int64_t shift = 0;                  // elements by which buffers start off their alignment
     int micro = 0;                           // the micro-batch
     std::vector<plait::Placement> in_blocks{}, out_blocks{};  // where the buffers lie in logical tensors
-    int micro = 0;                                            // the micro-batch
 };
 
 inline plait::KernelRow const& kernel_row(plait::AnyOp const& op, plait::cpu::Isa isa) {

@@ -22,8 +22,10 @@ PLAIT_INLINE PlanLine parse_plan_line(std::string const& text) {
         words.push_back(text.substr(at, end - at));
         at = end;
     }
-    check<UsageError>(!words.empty() && (words[0] == "shard" || words[0] == "store"),
-                      "\"{}\": must begin with shard or store", text);
+    check<UsageError>(
+        !words.empty() && (words[0] == "shard" || words[0] == "store"),
+        "\"{}\": must begin with shard or store, or be a preset: megatron AXIS, sequence AXIS, zero LEVEL",
+        text);
     PlanLine line;
     line.stores = words[0] == "store";
     check<UsageError>(words.size() == (line.stores ? 6u : 4u) && (!line.stores || words[4] == "of"),
@@ -52,6 +54,15 @@ PLAIT_INLINE Plan& Plan::line(PlanLine line) {
     mesh_.axis(line.axis);  // throws where there is none
     if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(std::move(line));
     return *this;
+}
+
+PLAIT_INLINE Plan& Plan::line(std::string const& text) {
+    auto space = text.find(' ');
+    auto word = text.substr(0, space), rest = space == std::string::npos ? "" : text.substr(space + 1);
+    if (word == "megatron") return megatron(rest);
+    if (word == "sequence") return sequence(rest);
+    if (word == "zero" && rest.size() == 1) return zero(rest[0] - '0');
+    return line(parse_plan_line(text));
 }
 
 PLAIT_INLINE Plan& Plan::zero(int level) {

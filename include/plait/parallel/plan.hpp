@@ -65,7 +65,8 @@ class Plan {
         return line({true, std::move(glob), std::move(axis), dim, what});
     }
     Plan& line(PlanLine line);
-    Plan& line(std::string const& text) { return line(parse_plan_line(text)); }
+    /// A line as text, or a preset: "megatron tensor", "sequence tensor", "zero 2".
+    Plan& line(std::string const& text);
     /// ZeRO over the data axis as store lines: 1 divides the optimizer's state, 2 gradients too, 3 parameters
     /// too. Rajbhandari et al., "ZeRO", 2020.
     Plan& zero(int level);
