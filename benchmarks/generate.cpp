@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "plait/core/random.hpp"
 #include "plait/plait.hpp"
 
 namespace {

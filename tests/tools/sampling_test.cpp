@@ -44,15 +44,15 @@ double largest_difference(std::vector<double> const& a, std::vector<double> cons
 }
 
 Logits const logits{0.5f, 2, -1, 1.5f, 0, 1.75f, -3};  // by rank: 1 5 3 0 4 2 6
-constexpr double close = 0.008;                        // over three standard deviations of 40,000 draws
+constexpr double near = 0.008;                         // over three standard deviations of 40,000 draws
 
 }  // namespace
 
 TEST_CASE("tokens come as often as softmax says") {
     for (double t : {0.5, 1.0, 2.0}) {
         auto p = softmax(logits, t);
-        CHECK(largest_difference(shares(logits, {t, 0, 1}), p) < close);
-        CHECK(largest_difference(shares(logits, {t * 1.5, 0, 1}), p) > close);
+        CHECK(largest_difference(shares(logits, {t, 0, 1}), p) < near);
+        CHECK(largest_difference(shares(logits, {t * 1.5, 0, 1}), p) > near);
     }
 }
 
@@ -70,7 +70,7 @@ TEST_CASE("top-k draws from the k likeliest as softmax over them says") {
     auto p = softmax(logits, 1);
     double held = p[1] + p[5] + p[3];
     auto got = shares(logits, {1, 3, 1});
-    CHECK(largest_difference(got, {0, p[1] / held, 0, p[3] / held, 0, p[5] / held, 0}) < close);
+    CHECK(largest_difference(got, {0, p[1] / held, 0, p[3] / held, 0, p[5] / held, 0}) < near);
     CHECK(got[0] + got[2] + got[4] + got[6] == 0);
     for (std::int64_t k : {0, 7, 8, 1000}) CHECK(shares(logits, {1, k, 1}) == shares(logits, {1, 0, 1}));
     // Of equal ones at the edge the first stay.
@@ -82,7 +82,7 @@ TEST_CASE("top-p draws from the fewest of the likeliest that hold it") {
     // The two likeliest hold `two`: a little more asks for a third.
     double two = p[1] + p[5];
     auto exactly = shares(logits, {1, 0, two - 1e-9}), more = shares(logits, {1, 0, two + 1e-9});
-    CHECK(largest_difference(exactly, {0, p[1] / two, 0, 0, 0, p[5] / two, 0}) < close);
+    CHECK(largest_difference(exactly, {0, p[1] / two, 0, 0, 0, p[5] / two, 0}) < near);
     CHECK(exactly[3] == 0);
     CHECK(more[3] > 0.1);
     CHECK(more[0] == 0);

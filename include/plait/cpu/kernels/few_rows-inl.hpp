@@ -3,6 +3,8 @@
 #include "plait/cpu/gemm.hpp"
 #include "plait/cpu/kernels/blocks-inl.hpp"
 
+#include <utility>
+
 // Products x · wᵀ of few rows, as when text is generated. They are bound by reading w, so a row of w is read
 // once for all rows of x. Every result is a sum over k in an order of its own, so its bits know
 // nothing of the other rows: a sequence has the same numbers alone and in a batch.
@@ -21,26 +23,67 @@ PLAIT_SIMD void put(T* to, C value, bool add) {
     else *to = static_cast<T>(add ? static_cast<C>(*to) + value : value);
 }
 
+/// Half of every run of `run` lanes of a, then of b: the first halves, or with `Second` the second ones.
+template <int Run, bool Second, class V, int... Lane>
+PLAIT_SIMD V half_runs(V a, V b, std::integer_sequence<int, Lane...>) {
+    constexpr int w = sizeof...(Lane), half = Run / 2, runs = w / Run;
+    return __builtin_shufflevector(
+        a, b, (Lane / half < runs ? 0 : w) + Lane / half % runs * Run + Lane % half + (Second ? half : 0)...);
+}
+/// The sums of the lanes of each of `Count` vectors (a power of two), in the order of `fold`: halves onto
+/// halves, several vectors in one.
+template <class C, int Count, int Run = lanes<C>>
+PLAIT_SIMD void fold_all(Vector<C> const* v, C* sums) {
+    if constexpr (Run == 1) {
+        std::memcpy(sums, v, Count * sizeof *v);
+    } else if constexpr (Count == 1) {
+        C lane[lanes<C>];
+        std::memcpy(lane, v, sizeof lane);
+        for (int first = 0; first < lanes<C>; first += Run) {
+            for (int half = Run / 2; half > 0; half /= 2)
+                for (int i = 0; i < half; ++i) lane[first + i] += lane[first + half + i];
+            sums[first / Run] = lane[first];
+        }
+    } else {
+        Vector<C> together[Count / 2];
+        auto each = std::make_integer_sequence<int, lanes<C>>();
+        for (int i = 0; i < Count / 2; ++i)
+            together[i] = half_runs<Run, false>(v[2 * i], v[2 * i + 1], each) +
+                          half_runs<Run, true>(v[2 * i], v[2 * i + 1], each);
+        fold_all<C, Count / 2, Run / 2>(together, sums);
+    }
+}
+
 /// R rows of x with N of w.
 template <int R, int N, class C, class T, class Y>
 inline void few_rows_block(GemmShape const& g, T const* x, T const* w, Y* y) {
     using V = Vector<C>;
     V sum[R][N] = {};
-    for_lanes<C>(
-        g.k, [&](std::int64_t l, auto count) __attribute__((always_inline)) {
-            V a[R];
-            for (int r = 0; r < R; ++r) a[r] = load<C>(x + r * g.lda + l, count);
-            for (int n = 0; n < N; ++n) {
-                V b = load<C>(w + n * g.ldb + l, count);
-                for (int r = 0; r < R; ++r) sum[r][n] = fma(a[r], b, sum[r][n]);
-            }
-        });
+    std::int64_t l = 0;
+    for (; l + lanes<C> <= g.k; l += lanes<C>) {
+        V a[R];
+        for (int r = 0; r < R; ++r) a[r] = load<C>(x + r * g.lda + l);
+        for (int n = 0; n < N; ++n) {
+            V b = load<C>(w + n * g.ldb + l);
+            for (int r = 0; r < R; ++r) sum[r][n] = fma(a[r], b, sum[r][n]);
+        }
+    }
+    // A copy, so that the sums above need no memory.
+    V all[R * N];
     for (int r = 0; r < R; ++r)
-        for (int n = 0; n < N; ++n)
-            put(y + r * g.ldc + n,
-                fold<V>(
-                    sum[r][n], [](auto a, auto b) __attribute__((always_inline)) { return a + b; }),
-                g.accumulate);
+        for (int n = 0; n < N; ++n) all[r * N + n] = sum[r][n];
+    if (l < g.k) {
+        int rest = static_cast<int>(g.k - l);
+        for (int n = 0; n < N; ++n) {
+            V b = load<C>(w + n * g.ldb + l, rest);
+            for (int r = 0; r < R; ++r)
+                all[r * N + n] = fma(load<C>(x + r * g.lda + l, rest), b, all[r * N + n]);
+        }
+    }
+    C total[R * N];
+    fold_all<C, R * N>(all, total);
+    for (int r = 0; r < R; ++r)
+        for (int n = 0; n < N; ++n) put(y + r * g.ldc + n, total[r * N + n], g.accumulate);
 }
 
 template <int N, class C, class T, class Y>
