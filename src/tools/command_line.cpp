@@ -86,14 +86,35 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
 }
 
 void add_generate(CLI::App& app, GenerateArguments& generate) {
+    auto& how = generate.sampling;
     app.add_option("RUN", generate.run, "Folder of a run")->required();
-    app.add_option("--prompt", generate.prompt, "Text to go on from");
-    app.add_option("--temperature", generate.temperature, "0 takes the likeliest token")
+    // A prompt may begin with a dash, and each option takes one.
+    app.add_option("--prompt", generate.prompts, "Text to go on from; may be repeated")
+        ->expected(1)
+        ->take_all();
+    app.add_option("--prompt-file", generate.prompt_files, "File whose text is a prompt; may be repeated")
+        ->expected(1)
+        ->take_all();
+    app.add_option("--tokens", generate.tokens, "How many to make for each prompt")->capture_default_str();
+    app.add_option("--temperature", how.temperature, "0 takes the likeliest token")->capture_default_str();
+    app.add_option("--top-k", how.top_k, "Draw from the K likeliest tokens; 0 from all")
         ->capture_default_str();
-    app.add_option("--tokens", generate.tokens, "How many to make")->capture_default_str();
+    app.add_option("--top-p", how.top_p, "Draw from the likeliest tokens that hold this share")
+        ->capture_default_str();
     app.add_option("--seed", generate.seed, "Of the random choice")->capture_default_str();
+    app.add_option("--stop", generate.stop, "End a text before this string");
+    app.add_option("--batch", generate.batch, "Prompts that go on at a time, at most 32")
+        ->capture_default_str();
+    app.add_option("--context", generate.context,
+                   "Tokens that the model sees, by default as many as in training. When they are full, it "
+                   "reads the last half of them again and goes on");
+    app.add_option("--threads", generate.threads, "By default as the run has them");
     app.add_option("--checkpoint", generate.checkpoint,
-                   "Such as step-00000020; else the newest that is whole");
+                   "latest (the newest that is whole), a step, or the path of one")
+        ->capture_default_str();
+    app.add_flag("--json", generate.json,
+                 "A line of JSON for each prompt: prompt, text, tokens, tokens_per_second");
+    app.add_flag("--quiet", generate.quiet, "No line with tokens/s on standard error");
 }
 
 /// Fails on what no option took.
@@ -107,6 +128,19 @@ void refuse_rest(CLI::App const& app, std::string const& command) {
         for (auto const& n : option->get_lnames()) known.push_back("--" + n);
     fail<UsageError>("plait {}: there is no option {}: the nearest is {}", command, name,
                      nearest_name(name, known));
+}
+
+void check_generate(GenerateArguments const& g) {
+    auto const& how = g.sampling;
+    check<UsageError>(std::isfinite(how.temperature) && how.temperature >= 0,
+                      "--temperature {}: must be 0 (the likeliest token) or above", how.temperature);
+    check<UsageError>(how.top_k >= 0, "--top-k {}: must be 0 (all tokens) or above", how.top_k);
+    check<UsageError>(how.top_p > 0 && how.top_p <= 1, "--top-p {}: must be above 0 and at most 1",
+                      how.top_p);
+    check<UsageError>(g.tokens >= 1, "--tokens {}: must be at least 1", g.tokens);
+    check<UsageError>(g.batch >= 1 && g.batch <= 32, "--batch {}: must be 1 to 32", g.batch);
+    check<UsageError>(g.context == 0 || g.context >= 2, "--context {}: must be at least 2", g.context);
+    check<UsageError>(g.threads >= 0 && g.threads <= 1024, "--threads {}: must be 1 to 1024", g.threads);
 }
 
 void refuse_unknown_command(std::string const& first) {
@@ -160,10 +194,7 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     } else if (generate->parsed()) {
         refuse_rest(*generate, "generate");
         line.command = CommandLine::Command::generate;
-        auto const& g = line.generate;
-        check<UsageError>(std::isfinite(g.temperature) && g.temperature >= 0,
-                          "--temperature {}: must be 0 (the likeliest token) or above", g.temperature);
-        check<UsageError>(g.tokens >= 1, "--tokens {}: must be at least 1", g.tokens);
+        check_generate(line.generate);
     } else if (!version) {
         line.help = app.help();
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "config.hpp"
+#include "sampling.hpp"
 
 #include <cstdint>
 #include <string>
@@ -24,11 +25,16 @@ struct TrainArguments {
 
 struct GenerateArguments {
     std::string run;  // folder of a run
-    std::string prompt;
-    std::string checkpoint;    // its folder's name, step-00000020; empty: the newest that is whole
-    double temperature = 0.8;  // 0: always the likeliest token
+    std::vector<std::string> prompts, prompt_files;
+    std::string checkpoint = "latest";  // or a step, a folder's name such as step-00000020, or a path
+    Sampling sampling;
     std::int64_t tokens = 200;
     std::uint64_t seed = 1;
+    std::int64_t batch = 8;    // prompts that go on at a time
+    std::int64_t context = 0;  // tokens that the model sees; 0: as many as in training
+    std::int64_t threads = 0;  // 0: those of the run
+    std::string stop;
+    bool json = false, quiet = false;
 };
 
 struct CommandLine {

@@ -179,6 +179,12 @@ inline bool primitive(AnyOp const& op, std::vector<Numbers> const& x, Numbers& y
                 static_cast<double>(i[0]) * std::pow(o->base, -2.0 * static_cast<double>(i[1]) / o->dim);
             return i[2] ? std::sin(angle) : std::cos(angle);
         });
+    if (auto* o = op.as<RopeAt>())
+        return fill([&](Shape const& i) {
+            auto angle =
+                at(x[0], i.dims(0, -2)) * std::pow(o->base, -2.0 * static_cast<double>(i[-2]) / o->dim);
+            return i[-1] ? std::sin(angle) : std::cos(angle);
+        });
     if (auto* o = op.as<Dropout>()) {
         Random random{static_cast<std::uint64_t>(x[1].values[0]), o->site,
                       static_cast<std::uint32_t>(x[1].values[1])};

@@ -2,6 +2,7 @@
 
 #include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
+#include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
 #include "plait/ops/gradient_norm.hpp"
@@ -216,6 +217,8 @@ inline void attention_samples(std::vector<Sample>& s) {
     for (bool inverse : {false, true})
         s.push_back(
             {inverse ? "rope back" : "rope", Rope{inverse}, {any({2, 3, 2, 4}), fixed(any({3, 2, 2}))}});
+    s.push_back({"rope at", RopeAt{4, 100}, {indices({2, 3}, -1, 9)}});
+    s.push_back({"rope of each token", Rope{}, {any({2, 3, 2, 4}), fixed(any({2, 3, 2, 2}))}});
     s.push_back({"rope of rank 3", Rope{}, {any({3, 2, 4}), fixed(any({3, 2, 2}))}});
     struct Heads {
         char const* name;
@@ -234,6 +237,21 @@ inline void attention_samples(std::vector<Sample>& s) {
             SampleInput lse{{f64, {2, h.heads, h.seq}}, 1, 2};
             s.push_back({name + " gradient", AttentionGradient{causal}, {q, k, k, q, lse, q}, {0, 1, 2}});
         }
+}
+
+inline void cache_samples(std::vector<Sample>& s) {
+    for (std::int64_t n : {1, 3}) {
+        auto name = n == 1 ? "" : " of chunks";
+        auto slot = indices({2}, 0, 3), positions = indices({2, n}, -1, 4), cache = any({3, 4, 2, 3});
+        s.push_back({std::string("cache write") + name,
+                     CacheWrite{},
+                     {cache, any({2, n, 2, 3}), slot, positions},
+                     {}});
+        s.push_back({std::string("cached attention") + name,
+                     CachedAttention{},
+                     {any({2, n, 4, 3}), cache, cache, slot, positions},
+                     {}});
+    }
 }
 
 inline void loss_samples(std::vector<Sample>& s) {
@@ -317,6 +335,7 @@ inline std::vector<Sample> samples() {
     matmul_samples(s);
     norm_samples(s);
     attention_samples(s);
+    cache_samples(s);
     loss_samples(s);
     embedding_samples(s);
     update_samples(s);

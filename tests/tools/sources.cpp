@@ -5,4 +5,6 @@
 #include "../../src/tools/config_check.cpp"
 #include "../../src/tools/config_text.cpp"
 #include "../../src/tools/launch.cpp"
+#include "../../src/tools/sampling.cpp"
+#include "../../src/tools/text_stream.cpp"
 #endif
