@@ -1,5 +1,6 @@
 # Sourced by tests/run and examples/quickstart: installs the distribution's packages that are missing (Debian 12,
-# Ubuntu 24.04). plait_setup build = what the command needs, plait_setup tests = what the tests need besides.
+# Ubuntu 24.04). plait_setup build = what the command needs, plait_setup tests = what the tests need besides; names
+# after that are optional packages more.
 
 plait_build_packages=(g++ cmake ninja-build libfmt-dev libeigen3-dev libtomlplusplus-dev libcli11-dev nlohmann-json3-dev)
 plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev libopenmpi-dev openmpi-bin)
@@ -14,12 +15,27 @@ plait_missing() {
     done
 }
 
+# Makes build/oracle, a Python environment with the packages that read what Plait wrote. Tests that ask them are
+# skipped without it, so no failure here is one of the setup.
+plait_oracle() {
+    local packages=(tensorboard) folder=build/oracle package
+    if ! command -v python3 >/dev/null || ! { [[ -x $folder/bin/pip ]] || python3 -m venv "$folder"; }; then
+        echo "setup: warning: no Python environment in $folder; the tests that ask one are skipped" >&2
+        return 0
+    fi
+    for package in "${packages[@]}"; do
+        "$folder/bin/pip" --quiet --disable-pip-version-check install "$package" ||
+            echo "setup: warning: $package could not be installed; the tests that ask it are skipped" >&2
+    done
+}
+
 plait_setup() {
     local needed=("${plait_build_packages[@]}") optional=("${plait_build_optional[@]}")
     if [[ $1 == tests ]]; then
         needed+=("${plait_test_packages[@]}")
         optional+=("${plait_test_optional[@]}")
     fi
+    optional+=("${@:2}")
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
         echo "setup: no apt-get here; needed are the equivalents of: ${needed[*]}" >&2
         echo "setup: used when found: ${optional[*]}" >&2

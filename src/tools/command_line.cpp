@@ -117,6 +117,11 @@ void add_generate(CLI::App& app, GenerateArguments& generate) {
     app.add_flag("--quiet", generate.quiet, "No line with tokens/s on standard error");
 }
 
+void add_report(CLI::App& app, ReportArguments& report) {
+    app.add_option("RUN", report.runs, "Folders of runs; several are compared")->required();
+    app.add_option("--out", report.out, "File to write; else report.html of the first run");
+}
+
 /// Fails on what no option took.
 void refuse_rest(CLI::App const& app, std::string const& command) {
     auto rest = app.remaining();
@@ -144,8 +149,8 @@ void check_generate(GenerateArguments const& g) {
 }
 
 void refuse_unknown_command(std::string const& first) {
-    std::vector<std::string> const known{"train", "generate", "--version", "--help"};
-    bool const later = first == "prepare" || first == "report" || first == "plan";
+    std::vector<std::string> const known{"train", "generate", "report", "--version", "--help"};
+    bool const later = first == "prepare" || first == "plan";
     check<UsageError>(!later, "plait {} is not in this version yet", first);
     auto find = [&](auto const& name) { return std::find(known.begin(), known.end(), name) != known.end(); };
     check<UsageError>(find(first) || first == "-h", "plait: there is no command {}: the nearest is {}", first,
@@ -169,7 +174,10 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     auto* train = app.add_subcommand("train", "Train a model on text")->allow_extras();
     auto* generate = app.add_subcommand("generate", "Continue a text with a trained model")->allow_extras();
     add_train(*train, line.train, dumps, flags);
+    auto* report =
+        app.add_subcommand("report", "Write a page of a run's curves, memory and samples")->allow_extras();
     add_generate(*generate, line.generate);
+    add_report(*report, line.report);
     try {
         std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
         app.parse(std::move(arguments));
@@ -195,6 +203,9 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
         refuse_rest(*generate, "generate");
         line.command = CommandLine::Command::generate;
         check_generate(line.generate);
+    } else if (report->parsed()) {
+        refuse_rest(*report, "report");
+        line.command = CommandLine::Command::report;
     } else if (!version) {
         line.help = app.help();
     }

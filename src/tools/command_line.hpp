@@ -37,12 +37,18 @@ struct GenerateArguments {
     bool json = false, quiet = false;
 };
 
+struct ReportArguments {
+    std::vector<std::string> runs;  // folders
+    std::string out;                // file; empty: report.html of the first run
+};
+
 struct CommandLine {
-    enum class Command : std::uint8_t { help, version, train, generate };
+    enum class Command : std::uint8_t { help, version, train, generate, report };
     Command command = Command::help;
     std::string help;  // the text to print for Command::help
     TrainArguments train;
     GenerateArguments generate;
+    ReportArguments report;
 };
 
 /// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an

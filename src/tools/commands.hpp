@@ -16,4 +16,7 @@ int refuse(std::exception_ptr wrong);
 /// `plait generate`; gives the exit code.
 int generate(GenerateArguments const& arguments);
 
+/// `plait report`; gives the exit code.
+int report(ReportArguments const& arguments);
+
 }  // namespace plait::tools

@@ -169,7 +169,6 @@ void check_run(Checker const& c, RunConfig const& r) {
     c.not_yet(kind == "nccl" || kind == "sim", "run.cluster", "self, threads:N or mpi");
     c.one_of({"cpu", "cuda"}, "run.device", r.device);
     c.not_yet(r.device == "cuda", "run.device", "cpu");
-    c.not_yet(r.tensorboard, "run.tensorboard", "false; metrics.jsonl is always written");
 }
 
 }  // namespace

@@ -90,17 +90,25 @@ std::string RunFolder::text_fingerprint() const {
     return it == strings.end() ? "" : it->second;
 }
 
-void RunFolder::open() {
+void RunFolder::open(int ranks) {
+    ranks_ = ranks;
     try {
         make_folder(path_);
         write_file_atomically(path_ / "config.toml", config_text(config_));
         metrics_.emplace(path_ / "metrics.jsonl", checkpoint_ ? step() : -1);
+        // Without a checkpoint step 0 is done again as well.
+        if (config_.run.tensorboard) tensorboard_.emplace(path_, checkpoint_ ? step() + 1 : 0);
     } catch (Error const& e) {
         fail<UsageError>("run.out = {} ({}): {}", value_text(config_.run.out), config_.origins.at("run.out"),
                          e.what());
     }
     if (auto n = metrics_->cut_rows(); n > 0 && checkpoint_)
         notes_.push_back(fmt::format("{} rows after step {} were cut from metrics.jsonl", n, step()));
+}
+
+void RunFolder::write_row(MetricsRow const& row) {
+    metrics_->write(row);
+    if (tensorboard_) tensorboard_->write(row, ranks_);
 }
 
 std::string RunFolder::resume_command(int ranks) const {

@@ -8,6 +8,7 @@
 #include "config.hpp"
 #include "plait/io/checkpoint.hpp"
 #include "plait/train/metrics.hpp"
+#include "plait/train/tensorboard.hpp"
 
 namespace plait::tools {
 
@@ -32,9 +33,10 @@ class RunFolder {
     std::string text_fingerprint() const;
 
     /// Makes the folder, writes config.toml and cuts metrics after the checkpoint's step. Throws UsageError
-    /// when the folder cannot be written.
-    void open();
-    void write_row(MetricsRow const& row) { metrics_->write(row); }
+    /// when the folder cannot be written. `ranks` is their number.
+    void open(int ranks);
+    /// Into metrics.jsonl and, with run.tensorboard, an event file.
+    void write_row(MetricsRow const& row);
     /// The command that goes on with this run on as many ranks.
     std::string resume_command(int ranks) const;
 
@@ -47,6 +49,8 @@ class RunFolder {
     std::optional<Checkpoint> checkpoint_;
     std::vector<std::string> notes_;
     std::optional<MetricsFile> metrics_;
+    std::optional<TensorBoardFile> tensorboard_;
+    int ranks_ = 1;
 };
 
 }  // namespace plait::tools

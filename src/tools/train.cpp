@@ -115,7 +115,7 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
     agree(world, claims_of(config, *programs, process.text()));
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
     together(world, [&] {
-        if (first) folder->open();
+        if (first) folder->open(world.size());
     });
     tell_notes();
     if (first) {

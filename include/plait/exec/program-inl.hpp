@@ -126,7 +126,8 @@ struct Emitter : Placer {
             i.workspace_bytes = row->workspace(n.op, in, n.outputs, backend.workers());
             if (i.workspace_bytes > 0) {
                 workspaces.emplace_back(program.instructions.size(), static_cast<int>(places.size()));
-                places.push_back({i.workspace_bytes, t, t, false, false, 0, &MemoryTable::workspace});
+                places.push_back({i.workspace_bytes, t, t, false, false, 0, &MemoryTable::workspace,
+                                  "workspace of " + place_name(n)});
             }
         }
         // Places have no addresses yet: the nodes' values are remembered and resolved after planning.
@@ -248,6 +249,7 @@ struct Emitter : Placer {
         for (std::size_t t = 0; t < order.size(); ++t) place_node(order[t], static_cast<int>(t));
         plan();
         resolve();
+        program.places = planned_places(instruction_nodes);
         cut_pieces();
         return std::move(program);
     }
