@@ -1,6 +1,5 @@
 #include "plait/data/tokenizer.hpp"
 
-
 #ifdef PLAIT_HAS_JSON  // as io/ has it: what reads and writes files of others
 
 #include <algorithm>
