@@ -3,29 +3,17 @@
 # after that are optional packages more.
 
 plait_build_packages=(g++ cmake ninja-build libfmt-dev libeigen3-dev libtomlplusplus-dev libcli11-dev nlohmann-json3-dev)
-plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev libopenmpi-dev openmpi-bin)
+plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev libpcre2-dev libopenmpi-dev openmpi-bin)
 plait_test_packages=(catch2 pkg-config)
-plait_test_optional=(clang-format)
+plait_test_optional=(clang-format python3-venv)
+# Other people's libraries that read what Plait writes; tests that ask them skip where they are missing.
+plait_oracle_packages=(tokenizers tensorboard)
 
 # Prints those of the named packages that are not installed.
 plait_missing() {
     local package
     for package in "$@"; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
-    done
-}
-
-# Makes build/oracle, a Python environment with the packages that read what Plait wrote. Tests that ask them are
-# skipped without it, so no failure here is one of the setup.
-plait_oracle() {
-    local packages=(tensorboard) folder=build/oracle package
-    if ! command -v python3 >/dev/null || ! { [[ -x $folder/bin/pip ]] || python3 -m venv "$folder"; }; then
-        echo "setup: warning: no Python environment in $folder; the tests that ask one are skipped" >&2
-        return 0
-    fi
-    for package in "${packages[@]}"; do
-        "$folder/bin/pip" --quiet --disable-pip-version-check install "$package" ||
-            echo "setup: warning: $package could not be installed; the tests that ask it are skipped" >&2
     done
 }
 
@@ -69,4 +57,21 @@ plait_setup() {
         "${get[@]}" -qq -y --no-install-recommends install "$package" ||
             echo "setup: warning: $package could not be installed; Plait does without it" >&2
     done
+}
+
+# plait_setup_oracle FOLDER: a Python environment with the packages above, where a package registry answers.
+plait_setup_oracle() {
+    local folder=$1 python
+    # A version manager's python may not be the distribution's.
+    for python in /usr/bin/python3 python3; do
+        "$folder/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv "$folder" >/dev/null 2>&1 || true
+    done
+    local missing=() package
+    for package in "${plait_oracle_packages[@]}"; do
+        "$folder/bin/python" -c "import $package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    ((${#missing[@]} == 0)) && return 0
+    echo "setup: installing with pip, into $folder: ${missing[*]}"
+    "$folder/bin/python" -m pip --quiet --disable-pip-version-check --timeout 15 --retries 1 install "${missing[@]}" ||
+        echo "setup: warning: ${missing[*]} could not be installed; tests that ask them are skipped" >&2
 }

@@ -6,6 +6,9 @@
 
 namespace plait::tools {
 
+/// `plait prepare`; gives the exit code.
+int prepare(PrepareArguments const& arguments);
+
 /// `plait train`; gives the exit code.
 int train(TrainArguments const& arguments);
 

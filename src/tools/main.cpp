@@ -38,6 +38,8 @@ int main(int argc, char** argv) {
             case CommandLine::Command::version:
                 print_version();
                 return 0;
+            case CommandLine::Command::prepare:
+                return prepare(line.prepare);
             case CommandLine::Command::train:
                 return train(line.train);
             case CommandLine::Command::generate:
