@@ -179,7 +179,8 @@ struct Placer {
             home[v] = where;
             while (!source_of(*v.node)) {
                 auto const* gather = v.node->op.as<AllGather>();
-                bool view = !is_made(v) && v.node->inputs[0].meta().bytes() == v.meta().bytes();
+                bool view = !is_made(v) && v.node->inputs.size() == 1 &&
+                            v.node->inputs[0].meta().bytes() == v.meta().bytes();
                 if ((!gather || gather->stacked) && !view) break;
                 v = v.node->inputs[0];
                 if (gather && readers.at(v) > 1) break;

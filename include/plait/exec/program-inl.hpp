@@ -94,7 +94,8 @@ struct Emitter : Placer {
                 check_home(n, o, h->second);
                 at[v] = h->second;
                 stored.insert(h->second.place);
-                moves = moves || is_made(v) || at.at(n.inputs[0]).place != h->second.place;
+                moves =
+                    moves || is_made(v) || n.inputs.size() > 1 || at.at(n.inputs[0]).place != h->second.place;
                 continue;
             }
             if (at.contains(v)) {  // a total, a stack, or joined to others
