@@ -47,6 +47,7 @@ PLAIT_SIMD void fold_all(Vector<C> const* v, C* sums) {
     } else {
         Vector<C> together[Count / 2];
         auto each = std::make_integer_sequence<int, lanes<C>>();
+#pragma GCC unroll 16
         for (int i = 0; i < Count / 2; ++i)
             together[i] = half_runs<Run, false>(v[2 * i], v[2 * i + 1], each) +
                           half_runs<Run, true>(v[2 * i], v[2 * i + 1], each);
@@ -70,8 +71,8 @@ inline void few_rows_block(GemmShape const& g, T const* x, T const* w, Y* y) {
     }
     // A copy, so that the sums above need no memory.
     V all[R * N];
-    for (int r = 0; r < R; ++r)
-        for (int n = 0; n < N; ++n) all[r * N + n] = sum[r][n];
+#pragma GCC unroll 16
+    for (int i = 0; i < R * N; ++i) all[i] = sum[i / N][i % N];
     if (l < g.k) {
         int rest = static_cast<int>(g.k - l);
         for (int n = 0; n < N; ++n) {
