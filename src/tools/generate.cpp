@@ -5,6 +5,7 @@
 #include "model.hpp"
 #include "plait/core/random.hpp"
 #include "plait/train/saving.hpp"
+#include "text_codec.hpp"
 
 namespace plait::tools {
 namespace {
@@ -33,12 +34,12 @@ Checkpoint checkpoint_of(GenerateArguments const& a) {
     }
 }
 
-/// A byte drawn from softmax(logits / temperature) by `uniform` in [0, 1); the likeliest one at temperature
+/// A token drawn from softmax(logits / temperature) by `uniform` in [0, 1); the likeliest one at temperature
 /// 0.
-std::uint8_t pick(std::span<float const> logits, double temperature, double uniform) {
+std::int32_t pick(std::span<float const> logits, double temperature, double uniform) {
     for (float x : logits) check(std::isfinite(x), "the model gives logits that are not finite");
     auto likeliest = std::max_element(logits.begin(), logits.end());
-    if (temperature == 0) return static_cast<std::uint8_t>(likeliest - logits.begin());
+    if (temperature == 0) return static_cast<std::int32_t>(likeliest - logits.begin());
     std::vector<double> weights;
     double sum = 0;
     for (float x : logits) {
@@ -47,14 +48,18 @@ std::uint8_t pick(std::span<float const> logits, double temperature, double unif
     }
     double left = uniform * sum;
     for (std::size_t i = 0; i < weights.size(); ++i)
-        if ((left -= weights[i]) < 0) return static_cast<std::uint8_t>(i);
-    return static_cast<std::uint8_t>(likeliest - logits.begin());
+        if ((left -= weights[i]) < 0) return static_cast<std::int32_t>(i);
+    return static_cast<std::int32_t>(likeliest - logits.begin());
 }
 
 }  // namespace
 
 int generate(GenerateArguments const& a) {
     auto config = config_of(a.run);
+    auto const codec = TextCodec::of_run(a.run, config.data.path);
+    check<UsageError>(codec.vocabulary() <= config.model.vocab,
+                      "{}: its tokenizer.json has {} tokens, more than model.vocab = {}", a.run,
+                      codec.vocabulary(), config.model.vocab);
     auto checkpoint = checkpoint_of(a);
     auto model = make_model(config);
     auto state = state_of(model, cpu_backend(static_cast<int>(config.run.threads)));
@@ -65,21 +70,20 @@ int generate(GenerateArguments const& a) {
     auto const seq = config.data.seq;
     std::map<std::string, Array> batch{{"tokens", Array({i32, {1, seq}})}, {"position", Array({i32, {1}})}};
     auto window = batch.at("tokens").values<std::int32_t>();
-    // Without a prompt the text begins after a line break.
-    std::string text = a.prompt.empty() ? "\n" : a.prompt;
+    auto text = codec.encode(a.prompt);
+    if (text.empty()) text.push_back(codec.start());
     std::fwrite(a.prompt.data(), 1, a.prompt.size(), stdout);
     Random random{a.seed, hash_name("generate"), 0};
     for (std::int64_t i = 0; i < a.tokens; ++i) {
         auto length = std::min(std::ssize(text), static_cast<std::ptrdiff_t>(seq));
-        auto tail = std::string_view(text).substr(text.size() - static_cast<std::size_t>(length));
-        std::transform(tail.begin(), tail.end(), window.begin(),
-                       [](char c) { return static_cast<unsigned char>(c); });
+        std::copy_n(text.end() - length, length, window.begin());
         batch.at("position").values<std::int32_t>()[0] = static_cast<std::int32_t>(length - 1);
         auto logits = step(batch).front().second;
-        auto byte = pick(logits.values<float>().first(256), a.temperature,
-                         random.uniform(static_cast<std::uint64_t>(i)));
-        text += static_cast<char>(byte);
-        std::fputc(byte, stdout);
+        auto const known = static_cast<std::size_t>(codec.vocabulary());
+        text.push_back(pick(logits.values<float>().first(known), a.temperature,
+                            random.uniform(static_cast<std::uint64_t>(i))));
+        auto const bytes = codec.decode(text.back());
+        std::fwrite(bytes.data(), 1, bytes.size(), stdout);
         std::fflush(stdout);
     }
     std::fputc('\n', stdout);
