@@ -128,12 +128,13 @@ void TokenFiles::open(std::filesystem::path const& folder, ShardList const& list
     }
 }
 
-std::int64_t text_bytes(Tokens const& tokens, Tokenizer const& tokenizer) {
+std::int64_t text_bytes(Tokens const& tokens, Tokenizer const& tokenizer, std::int64_t begin,
+                        std::int64_t end) {
     auto const& all = tokenizer.pairs().tokens;
     std::array<std::int32_t, 4096> part;
     std::int64_t bytes = 0;
-    for (std::int64_t at = 0; at < tokens.size(); at += std::ssize(part)) {
-        auto const n = std::min(std::ssize(part), tokens.size() - at);
+    for (auto at = begin; at < end; at += std::ssize(part)) {
+        auto const n = std::min<std::int64_t>(std::ssize(part), end - at);
         tokens.copy(at, n, part.data());
         for (std::int64_t i = 0; i < n; ++i) {
             auto const id = static_cast<std::size_t>(part[static_cast<std::size_t>(i)]);

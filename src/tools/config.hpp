@@ -20,7 +20,8 @@ struct Globs {
     bool operator==(Globs const&) const = default;
 };
 
-/// Where validation text comes from: a part of data.path (see split_text), or a file or folder of its own.
+/// Where validation text comes from: a part of data.path (see split_text), or a file or folder of its own. A
+/// prepared folder has its own part.
 struct Validation {
     double fraction = 0.05;  // meant when `path` is empty
     std::string path;
@@ -43,15 +44,17 @@ struct ModelConfig {
 };
 
 struct DataConfig {
-    std::vector<std::string> path;
+    std::vector<std::string> path;  // text, files of tokens, or a folder that plait prepare made
+    std::string tokenizer;          // tokenizer.json of the tokens; a prepared folder has its own
     std::vector<std::string>
         extensions;              // ".txt"; "": names without one; of files in folders; empty takes all
     std::int64_t max_bytes = 0;  // 0: no limit
     Validation validation;
     std::int64_t batch = 16, seq = 128;
 
-    using fields = Fields<&DataConfig::path, &DataConfig::extensions, &DataConfig::max_bytes,
-                          &DataConfig::validation, &DataConfig::batch, &DataConfig::seq>;
+    using fields =
+        Fields<&DataConfig::path, &DataConfig::tokenizer, &DataConfig::extensions, &DataConfig::max_bytes,
+               &DataConfig::validation, &DataConfig::batch, &DataConfig::seq>;
 };
 
 struct OptimizerConfig {

@@ -45,7 +45,8 @@ void describe(Config const& config, World const& cluster, Programs const& progra
 
 /// What belongs to one rank or its machine; the text is compared itself.
 bool is_own(std::string const& key) {
-    for (auto const* own : {"data.path", "data.validation", "run.out", "run.cluster", "run.threads"})
+    for (auto const* own :
+         {"data.path", "data.tokenizer", "data.validation", "run.out", "run.cluster", "run.threads"})
         if (key == own) return true;
     return false;
 }
@@ -99,10 +100,10 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
         return;
     }
     together(world, [&] {
-        auto const& corpus = process.corpus(config.data);
+        auto const& corpus = process.corpus(config);
         if (first) say("text    {}", corpus.summary());
         // A text that is too short is said before anything that is too large.
-        Loader(corpus.train_bytes(), corpus.train, config.data.batch, config.data.seq, 1);
+        Loader(corpus.train_tokens(), corpus.train, config.data.batch, config.data.seq, 1);
         if (first && corpus.validation.empty()) say("note    no validation: its part of the text is empty");
     });
     Mesh const mesh(world, sizes);
@@ -116,6 +117,7 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
     together(world, [&] {
         if (first) folder->open(world.size());
+        if (first) keep_tokenizer(process.corpus(config), config.run.out, done > 0);
     });
     tell_notes();
     if (first) {
@@ -169,7 +171,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     std::int64_t text = 0;
     auto outside = measure_outside(0, backend->workers());
     if (!config.data.path.empty()) {
-        auto corpus = load_corpus(config.data);
+        auto corpus = load_corpus(config);
         say("text        {}", corpus.summary());
         text = corpus.resident_bytes();
     }

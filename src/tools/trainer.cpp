@@ -29,10 +29,10 @@ std::int64_t wire_bytes(Mesh const& mesh) {
 
 }  // namespace
 
-Corpus const& Process::corpus(DataConfig const& data) {
+Corpus const& Process::corpus(Config const& config) {
     std::lock_guard lock(mutex_);
     if (!corpus_) {
-        corpus_ = load_corpus(data);
+        corpus_ = load_corpus(config);
         text_ = corpus_->fingerprint();
     }
     return *corpus_;
@@ -58,15 +58,15 @@ Trainer::Trainer(Config const& config, Process& process, Programs& programs, Com
       folder_(folder),
       checkpoint_(checkpoint),
       shared_(world, programs.state),
-      corpus_(process.corpus(config.data)),
-      loader_(corpus_.train_bytes(), corpus_.train, config.data.batch, config.data.seq, seed_of(config)),
+      corpus_(process.corpus(config)),
+      loader_(corpus_.train_tokens(), corpus_.train, config.data.batch, config.data.seq, seed_of(config)),
       rows_(mesh_.samples(config.data.batch)),
       done_(checkpoint ? checkpoint->manifest.step : 0),
       last_(checkpoint ? checkpoint->folder.string() : "") {
     Meta meta{i32, {rows_.second - rows_.first, config.data.seq}};
     for (auto const* name : {"tokens", "targets"}) batch_[name] = Array(meta);
     if (corpus_.validation.empty()) return;
-    validation_.emplace(corpus_.validation_bytes(), corpus_.validation, config.data.batch, config.data.seq,
+    validation_.emplace(corpus_.validation_tokens(), corpus_.validation, config.data.batch, config.data.seq,
                         seed_of(config), Order::fixed, "validation");
 }
 
@@ -138,10 +138,11 @@ MetricsRow Trainer::validated(MetricsRow row) {
         fill(*validation_, b);
         loss += programs_.validate(batch_).front().second.item() / static_cast<double>(batches);
     }
-    bits_ = loss / std::numbers::ln2;
-    note(fmt::format("step {}/{}  validation loss {:.3f}, {:.3f} bits per byte", done_, config_.run.steps,
-                     loss, *bits_));
-    row.insert(row.end(), {{"validation_loss", loss}, {"validation_bits_per_byte", *bits_}});
+    row.emplace_back("validation_loss", loss);
+    if (auto const tokens = corpus_.tokens_per_byte()) bits_ = loss / std::numbers::ln2 * *tokens;
+    if (bits_) row.emplace_back("validation_bits_per_byte", *bits_);
+    note(fmt::format("step {}/{}  validation loss {:.3f}{}", done_, config_.run.steps, loss,
+                     bits_ ? fmt::format(", {:.3f} bits per byte", *bits_) : ""));
     return row;
 }
 

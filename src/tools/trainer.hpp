@@ -18,7 +18,7 @@ namespace plait::tools {
 class Process {
   public:
     /// The text and its fingerprint, read by the first rank that asks. Throws UsageError as load_corpus does.
-    Corpus const& corpus(DataConfig const& data);
+    Corpus const& corpus(Config const& config);
     std::string const& text() const { return text_; }
     /// The signals, caught from the first call on.
     StopSignals const& signals();
@@ -72,7 +72,7 @@ class Trainer {
     std::optional<Progress> progress_;
     std::int64_t done_;           // steps
     std::int64_t stop_ = 0;       // the signal that some rank has got
-    std::optional<double> bits_;  // per byte, of the newest validation
+    std::optional<double> bits_;  // per byte, of the newest validation, where bytes are known
     std::string last_;            // folder of the newest checkpoint
 };
 

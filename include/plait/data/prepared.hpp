@@ -68,7 +68,8 @@ struct TokenFiles {
     void open(std::filesystem::path const& folder, ShardList const& list);
 };
 
-/// Bytes of text that tokens stand for; special tokens stand for none.
-std::int64_t text_bytes(Tokens const& tokens, Tokenizer const& tokenizer);
+/// Bytes of text that tokens [begin, end) stand for; special tokens stand for none.
+std::int64_t text_bytes(Tokens const& tokens, Tokenizer const& tokenizer, std::int64_t begin,
+                        std::int64_t end);
 
 }  // namespace plait
