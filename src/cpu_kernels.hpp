@@ -9,6 +9,7 @@
 #include "plait/cpu/thread_pool.hpp"
 #include "plait/graph/micro.hpp"
 #include "plait/ops/attention.hpp"
+#include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
 #include "plait/ops/loss.hpp"

@@ -1,4 +1,5 @@
 #include "plait/ops/attention-inl.hpp"
+#include "plait/ops/cache-inl.hpp"
 #include "plait/ops/elementwise-inl.hpp"
 #include "plait/ops/embedding-inl.hpp"
 #include "plait/ops/gradient_norm-inl.hpp"

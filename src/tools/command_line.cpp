@@ -86,14 +86,75 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
 }
 
 void add_generate(CLI::App& app, GenerateArguments& generate) {
+    auto& how = generate.sampling;
     app.add_option("RUN", generate.run, "Folder of a run")->required();
-    app.add_option("--prompt", generate.prompt, "Text to go on from");
-    app.add_option("--temperature", generate.temperature, "0 takes the likeliest token")
+    // A prompt may begin with a dash, and each option takes one.
+    app.add_option("--prompt", generate.prompts, "Text to go on from; may be repeated")
+        ->expected(1)
+        ->take_all();
+    app.add_option("--prompt-file", generate.prompt_files, "File whose text is a prompt; may be repeated")
+        ->expected(1)
+        ->take_all();
+    app.add_option("--tokens", generate.tokens, "How many to make for each prompt")->capture_default_str();
+    app.add_option("--temperature", how.temperature, "0 takes the likeliest token")->capture_default_str();
+    app.add_option("--top-k", how.top_k, "Draw from the K likeliest tokens; 0 from all")
         ->capture_default_str();
-    app.add_option("--tokens", generate.tokens, "How many to make")->capture_default_str();
+    app.add_option("--top-p", how.top_p, "Draw from the likeliest tokens that hold this share")
+        ->capture_default_str();
     app.add_option("--seed", generate.seed, "Of the random choice")->capture_default_str();
+    app.add_option("--stop", generate.stop, "End a text before this string");
+    app.add_option("--batch", generate.batch, "Prompts that go on at a time, at most 32")
+        ->capture_default_str();
+    app.add_option("--context", generate.context,
+                   "Tokens that the model sees, by default as many as in training. When they are full, it "
+                   "reads the last half of them again and goes on");
+    app.add_option("--threads", generate.threads, "By default as the run has them");
     app.add_option("--checkpoint", generate.checkpoint,
-                   "Such as step-00000020; else the newest that is whole");
+                   "latest (the newest that is whole), a step, or the path of one")
+        ->capture_default_str();
+    app.add_flag("--json", generate.json,
+                 "A line of JSON for each prompt: prompt, text, tokens, tokens_per_second");
+    app.add_flag("--quiet", generate.quiet, "No line with tokens/s on standard error");
+}
+
+void add_report(CLI::App& app, ReportArguments& report) {
+    app.add_option("RUN", report.runs, "Folders of runs; several are compared")->required();
+    app.add_option("--out", report.out, "File to write; else report.html of the first run");
+}
+
+void add_prepare(CLI::App& app, PrepareArguments& prepare) {
+    app.add_option("PATH", prepare.paths, "Files and folders with text")->required();
+    app.add_option("--out", prepare.out, "Folder to write")->required();
+    app.add_option("--vocab", prepare.vocab, "Tokens to learn")->capture_default_str();
+    app.add_option("--tokenizer", prepare.tokenizer, "Use this tokenizer.json; none is trained then");
+    app.add_option("--validation", prepare.validation, "Part of the text for validation")
+        ->capture_default_str();
+    // One value each, so that paths may follow.
+    for (auto [name, globs, help] :
+         {std::tuple{"--include", &prepare.include, "Only such files of folders: '*.cpp'"},
+          {"--exclude", &prepare.exclude, "No such files: 'build/**'"}})
+        app.add_option(name, *globs, help)->expected(1)->take_all();
+    app.add_option("--max-file-bytes", prepare.max_file_bytes, "Leave larger files out");
+    app.add_option("--max-bytes", prepare.max_bytes, "Of all text; files beyond are left out");
+    app.add_option("--shard-tokens", prepare.shard_tokens, "Where a file of tokens ends")
+        ->capture_default_str();
+    app.add_option("--format", prepare.format, "plait, or llm.c")->capture_default_str();
+    app.add_option("--threads", prepare.threads, "0 takes all cores")->capture_default_str();
+}
+
+void check_prepare(PrepareArguments const& p) {
+    check<UsageError>(p.vocab >= 257 && p.vocab <= 1 << 20, "--vocab {}: must be from 257 to {}", p.vocab,
+                      1 << 20);
+    check<UsageError>(p.validation >= 0 && p.validation < 1,
+                      "--validation {}: must be at least 0 and below 1", p.validation);
+    check<UsageError>(p.max_file_bytes >= 0, "--max-file-bytes {}: must not be negative", p.max_file_bytes);
+    check<UsageError>(p.max_bytes >= 0, "--max-bytes {}: must not be negative", p.max_bytes);
+    // llm.c counts in 31 bits, and a shard ends with a whole document.
+    check<UsageError>(p.shard_tokens >= 1 && p.shard_tokens <= 1 << 30,
+                      "--shard-tokens {}: must be from 1 to {}", p.shard_tokens, 1 << 30);
+    check<UsageError>(p.format == "plait" || p.format == "llm.c", "--format {}: there is plait and llm.c",
+                      p.format);
+    check<UsageError>(p.threads >= 0 && p.threads <= 1024, "--threads {}: must be from 0 to 1024", p.threads);
 }
 
 /// Fails on what no option took.
@@ -109,9 +170,22 @@ void refuse_rest(CLI::App const& app, std::string const& command) {
                      nearest_name(name, known));
 }
 
+void check_generate(GenerateArguments const& g) {
+    auto const& how = g.sampling;
+    check<UsageError>(std::isfinite(how.temperature) && how.temperature >= 0,
+                      "--temperature {}: must be 0 (the likeliest token) or above", how.temperature);
+    check<UsageError>(how.top_k >= 0, "--top-k {}: must be 0 (all tokens) or above", how.top_k);
+    check<UsageError>(how.top_p > 0 && how.top_p <= 1, "--top-p {}: must be above 0 and at most 1",
+                      how.top_p);
+    check<UsageError>(g.tokens >= 1, "--tokens {}: must be at least 1", g.tokens);
+    check<UsageError>(g.batch >= 1 && g.batch <= 32, "--batch {}: must be 1 to 32", g.batch);
+    check<UsageError>(g.context == 0 || g.context >= 2, "--context {}: must be at least 2", g.context);
+    check<UsageError>(g.threads >= 0 && g.threads <= 1024, "--threads {}: must be 1 to 1024", g.threads);
+}
+
 void refuse_unknown_command(std::string const& first) {
-    std::vector<std::string> const known{"train", "generate", "--version", "--help"};
-    bool const later = first == "prepare" || first == "report" || first == "plan";
+    std::vector<std::string> const known{"prepare", "train", "generate", "report", "--version", "--help"};
+    bool const later = first == "plan";
     check<UsageError>(!later, "plait {} is not in this version yet", first);
     auto find = [&](auto const& name) { return std::find(known.begin(), known.end(), name) != known.end(); };
     check<UsageError>(find(first) || first == "-h", "plait: there is no command {}: the nearest is {}", first,
@@ -132,10 +206,15 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     std::vector<std::string> dumps;
     std::vector<Override> flags;
     app.add_flag("--version", version, "Print what was built in and found");
+    auto* prepare = app.add_subcommand("prepare", "Make a tokenizer and tokens from text")->allow_extras();
     auto* train = app.add_subcommand("train", "Train a model on text")->allow_extras();
     auto* generate = app.add_subcommand("generate", "Continue a text with a trained model")->allow_extras();
+    add_prepare(*prepare, line.prepare);
     add_train(*train, line.train, dumps, flags);
+    auto* report =
+        app.add_subcommand("report", "Write a page of a run's curves, memory and samples")->allow_extras();
     add_generate(*generate, line.generate);
+    add_report(*report, line.report);
     try {
         std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
         app.parse(std::move(arguments));
@@ -148,7 +227,11 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
         fail<UsageError>("plait{}: {}", given.empty() ? "" : " " + given[0], what);
     }
     if (version) line.command = CommandLine::Command::version;
-    if (train->parsed()) {
+    if (prepare->parsed()) {
+        refuse_rest(*prepare, "prepare");
+        line.command = CommandLine::Command::prepare;
+        check_prepare(line.prepare);
+    } else if (train->parsed()) {
         refuse_rest(*train, "train");
         line.command = CommandLine::Command::train;
         for (auto const& d : dumps) line.train.dumps.push_back(dump_of(d));
@@ -160,10 +243,10 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     } else if (generate->parsed()) {
         refuse_rest(*generate, "generate");
         line.command = CommandLine::Command::generate;
-        auto const& g = line.generate;
-        check<UsageError>(std::isfinite(g.temperature) && g.temperature >= 0,
-                          "--temperature {}: must be 0 (the likeliest token) or above", g.temperature);
-        check<UsageError>(g.tokens >= 1, "--tokens {}: must be at least 1", g.tokens);
+        check_generate(line.generate);
+    } else if (report->parsed()) {
+        refuse_rest(*report, "report");
+        line.command = CommandLine::Command::report;
     } else if (!version) {
         line.help = app.help();
     }

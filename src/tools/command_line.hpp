@@ -1,6 +1,7 @@
 #pragma once
 
 #include "config.hpp"
+#include "sampling.hpp"
 
 #include <cstdint>
 #include <string>
@@ -24,19 +25,44 @@ struct TrainArguments {
 
 struct GenerateArguments {
     std::string run;  // folder of a run
-    std::string prompt;
-    std::string checkpoint;    // its folder's name, step-00000020; empty: the newest that is whole
-    double temperature = 0.8;  // 0: always the likeliest token
+    std::vector<std::string> prompts, prompt_files;
+    std::string checkpoint = "latest";  // or a step, a folder's name such as step-00000020, or a path
+    Sampling sampling;
     std::int64_t tokens = 200;
     std::uint64_t seed = 1;
+    std::int64_t batch = 8;    // prompts that go on at a time
+    std::int64_t context = 0;  // tokens that the model sees; 0: as many as in training
+    std::int64_t threads = 0;  // 0: those of the run
+    std::string stop;
+    bool json = false, quiet = false;
+};
+
+struct ReportArguments {
+    std::vector<std::string> runs;  // folders
+    std::string out;                // file; empty: report.html of the first run
+};
+
+struct PrepareArguments {
+    std::string out;                 // folder
+    std::vector<std::string> paths;  // files and folders
+    std::int64_t vocab = 8192;
+    std::string tokenizer;                           // a tokenizer.json to use; empty: one is trained
+    double validation = 0.05;                        // part of the text
+    std::vector<std::string> include, exclude;       // globs of files in folders
+    std::int64_t max_file_bytes = 0, max_bytes = 0;  // 0: no limit
+    std::int64_t shard_tokens = 32 << 20;
+    std::string format = "plait";
+    std::int64_t threads = 0;  // 0: all cores
 };
 
 struct CommandLine {
-    enum class Command : std::uint8_t { help, version, train, generate };
+    enum class Command : std::uint8_t { help, version, prepare, train, generate, report };
     Command command = Command::help;
     std::string help;  // the text to print for Command::help
+    PrepareArguments prepare;
     TrainArguments train;
     GenerateArguments generate;
+    ReportArguments report;
 };
 
 /// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an

@@ -9,9 +9,7 @@
 #include "plait/graph/glob.hpp"
 #include "plait/models/language.hpp"
 #include "plait/ops/elementwise.hpp"
-#include "plait/ops/embedding.hpp"
 #include "plait/ops/gradient_norm.hpp"
-#include "plait/ops/view.hpp"
 #include "plait/optim/adamw.hpp"
 #include "plait/optim/clip.hpp"
 #include "plait/parallel/layout.hpp"
@@ -167,21 +165,14 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
     return programs;
 }
 
-Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state) {
-    auto const seq = config.data.seq, dim = config.model.dim;
-    Columns columns{{"tokens", {i32, {1, seq}}}, {"position", {i32, {1}}}};
-    return std::visit(
-        [&](auto& m) {
-            return compile(Plan().compute(parse_dtype(config.plan.compute)), state, columns,
-                           [&](Batch const& b) -> Row {
-                               nn::Inference inference;
-                               auto hidden = reshape(m.hidden(b.tokens), {seq, dim});
-                               // Only the row that is asked for goes through the head.
-                               auto last = embedding(b["position"], hidden);
-                               return {{"logits", cast(linear(last, models::output_weight(m)), f32)}};
-                           });
-        },
-        model);
+void keep_matrices_in(Model& model, DType dtype) {
+    auto variables = std::visit([](auto& m) { return variables_of(m, true); }, model);
+    for (auto const& v : variables) {
+        if (v->meta.dtype != f32 || v->meta.shape.rank() < 2) continue;
+        v->meta.dtype = dtype;
+        v->source = {record(Source{SourceKind::variable, v->path, v->meta, v, {}, {}}, {}), 0};
+        v->current = v->source;
+    }
 }
 
 }  // namespace plait::tools

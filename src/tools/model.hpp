@@ -38,8 +38,9 @@ struct Programs {
 /// glob of plan.* or optimizer.decay_globs that names nothing, and for a line that cannot hold.
 Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend);
 
-/// (tokens i32[1, data.seq], position i32[1]) -> logits[1, vocab] of the token after `position`, on one rank.
-Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state);
+/// Keeps the model's matrices in `dtype`, as a step that computes in it would read them: for running a model
+/// that is not trained on. Before its state is made.
+void keep_matrices_in(Model& model, DType dtype);
 
 /// Checks what plan.lines name: axes, with the nearest one, and parameters. The rest is found when a step is
 /// compiled.

@@ -101,7 +101,8 @@ std::string RunFolder::text_fingerprint() const {
     return it == strings.end() ? "" : it->second;
 }
 
-void RunFolder::open() {
+void RunFolder::open(int ranks) {
+    ranks_ = ranks;
     try {
         make_folder(path_);
         bool const looked = lock_.has_value();
@@ -110,6 +111,8 @@ void RunFolder::open() {
         check(looked || !holds_run(path_), "another process has begun a run here meanwhile");
         write_file_atomically(path_ / "config.toml", config_text(config_));
         metrics_.emplace(path_ / "metrics.jsonl", checkpoint_ ? step() : -1);
+        // Without a checkpoint step 0 is done again as well.
+        if (config_.run.tensorboard) tensorboard_.emplace(path_, checkpoint_ ? step() + 1 : 0);
     } catch (UsageError const&) {
         throw;
     } catch (Error const& e) {
@@ -120,10 +123,16 @@ void RunFolder::open() {
         notes_.push_back(fmt::format("{} rows after step {} were cut from metrics.jsonl", n, step()));
 }
 
+void RunFolder::write_row(MetricsRow const& row) {
+    metrics_->write(row);
+    if (tensorboard_) tensorboard_->write(row, ranks_);
+}
+
 void RunFolder::cut_rows(std::int64_t step) {
     metrics_->write_waiting();
     metrics_.reset();
     metrics_.emplace(path_ / "metrics.jsonl", step);
+    if (tensorboard_) tensorboard_.emplace(path_, step + 1);
 }
 
 std::string RunFolder::resume_command(int ranks) const {

@@ -9,6 +9,7 @@
 #include "plait/io/checkpoint.hpp"
 #include "plait/io/file.hpp"
 #include "plait/train/metrics.hpp"
+#include "plait/train/tensorboard.hpp"
 
 namespace plait::tools {
 
@@ -34,10 +35,11 @@ class RunFolder {
     std::string text_fingerprint() const;
 
     /// Makes and locks the folder, writes config.toml and cuts metrics after the checkpoint's step. Throws
-    /// UsageError when the folder cannot be written, or another process was faster.
-    void open();
-    void write_row(MetricsRow const& row) { metrics_->write(row); }
-    /// Cuts the rows after `step` from metrics.jsonl.
+    /// UsageError when the folder cannot be written, or another process was faster. `ranks` is their number.
+    void open(int ranks);
+    /// Into metrics.jsonl and, with run.tensorboard, an event file.
+    void write_row(MetricsRow const& row);
+    /// What they hold of steps after `step` counts no more.
     void cut_rows(std::int64_t step);
     /// Writes the rows that wait for room on the disk.
     void write_waiting_rows() { metrics_->write_waiting(); }
@@ -55,6 +57,8 @@ class RunFolder {
     std::optional<Checkpoint> checkpoint_;
     std::vector<std::string> notes_;
     std::optional<MetricsFile> metrics_;
+    std::optional<TensorBoardFile> tensorboard_;
+    int ranks_ = 1;
 };
 
 }  // namespace plait::tools

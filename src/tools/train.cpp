@@ -65,10 +65,13 @@ Claims claims_of(Config const& config, Programs const& programs, std::string con
     for (auto const& line : programs.plan.lines()) lines += "; " + to_string(line);
     claims.emplace_back("the plan", sizes + lines);
     auto const& program = programs.train.program();
-    for (auto const& i : program.instructions) ops += fmt::format("{} ", i.op.name());
-    claims.emplace_back("the program", fmt::format("{} instructions, {} pieces, {} visits, {:016x}",
-                                                   program.instructions.size(), program.pieces.size(),
-                                                   program.visits.size(), hash_name(ops)));
+    // What ranks do together; alone, one may do for all what others leave out.
+    for (auto const& i : program.instructions)
+        if (i.collective)
+            ops += fmt::format("{} {} {} ", i.op.name(), i.collective->axis, to_string(i.out[0].meta));
+    claims.emplace_back("the program",
+                        fmt::format("{} collectives, {} pieces, {} visits, {:016x}", program.collectives,
+                                    program.pieces.size(), program.visits.size(), hash_name(ops)));
     return claims;
 }
 
@@ -112,7 +115,7 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
     agree(world, claims_of(config, *programs, process.text()));
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
     together(world, [&] {
-        if (first) folder->open();
+        if (first) folder->open(world.size());
     });
     tell_notes();
     if (first) {

@@ -1,7 +1,9 @@
 #include "kernel_cases.hpp"
 
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
+#include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
 #include "plait/ops/gradient_norm.hpp"
@@ -99,6 +101,16 @@ std::vector<Case> kernel_cases(DType t) {
 
     add(RopeTable{19, 14, 1e4}, {});
     for (bool inverse : {false, true}) add(Rope{inverse}, {x({2, 9, 3, 22}), w({9, 11, 2})});
+    add(Rope{}, {x({2, 9, 3, 22}), w({2, 9, 11, 2})});
+    add(RopeAt{22, 1e4}, {integers({3, 70}, -1, 900)});
+    for (std::int64_t dim : {5, 16, 41})
+        for (std::int64_t group : {1, 3}) {
+            std::vector<Numbers> caches{x({3, 150, 2, dim}), x({3, 150, 2, dim})};
+            auto slot = integers({2}, 0, 3), positions = integers({2, 7}, -1, 151);
+            add(CacheWrite{}, {caches[0], x({2, 7, 2, dim}), slot, positions});
+            add(CacheWrite{}, {caches[0], w({2, 7, 2, dim}), slot, positions});
+            add(CachedAttention{}, {x({2, 7, 2 * group, dim}, 3), caches[0], caches[1], slot, positions});
+        }
     add(Embedding{}, {integers({4, 31}, 0, 13), x({13, 37})});
     add(EmbeddingGradient{}, {integers({400}, 0, 50), x({400, 700}), x({50, 700})});
     add(CrossEntropy{}, {x({51, 333}, 7), integers({51}, -1, 334)});
@@ -123,6 +135,12 @@ std::vector<Case> kernel_cases(DType t) {
     add(MicroTake{1, 3}, {x({5, 9, 70})});
     add(MicroStack{1, 1}, {x({5, 3, 70})});
     add(MicroSum{}, {x({1000})});
+    add(MicroTree{1, 0}, {x({1000})});
+    add(MicroTree{3, 0}, {x({7, 700}), x({7, 700}), x({7, 700})});
+    add(Part{1, 2, 5}, {x({3, 9, 70})});
+    add(Part{0, 1, 2}, {x({3, 70})});
+    add(Join{1}, {x({5, 3, 70}), x({5, 1, 70}), x({5, 4, 70})});
+    add(Join{0}, {x({2, 70}), x({3, 70})});
     return cases;
 }
 

@@ -153,6 +153,36 @@ TEST_CASE("the number of workers does not change the bits of products") {
             }
 }
 
+TEST_CASE("a row of a product of few rows has the bits that it has alone") {
+    auto row_of = [](Numbers const& x, std::int64_t row, std::int64_t rows) {
+        auto width = x.size() / rows;
+        Numbers one(Meta{x.meta().dtype, {1, width}});
+        auto bytes = static_cast<std::size_t>(one.meta().bytes());
+        std::memcpy(one.data(), x.data() + static_cast<std::size_t>(row) * bytes, bytes);
+        return one;
+    };
+    for (auto isa : {cpu::Isa::base, cpu::best_isa()})
+        for (auto t : dtypes)
+            for (auto [rows, n, k] :
+                 {Sizes{2, 7, 5}, Sizes{5, 300, 130}, Sizes{32, 66, 257}, Sizes{31, 1000, 200}}) {
+                CAPTURE(cpu::name_of(isa), name_of(t), rows, n, k);
+                How how;
+                how.isa = isa;
+                auto in = operands(ProductForm::nt, 1, t, {rows, n, k}, 0);
+                auto biased = in;
+                biased.push_back(Numbers(t, {n}, 7));
+                auto y = run_kernel(Product{}, in, how)[0];
+                auto z = run_kernel(Linear{Epilogue::bias_gelu}, biased, how)[0];
+                for (std::int64_t r = 0; r < rows; ++r) {
+                    auto x = row_of(in[0], r, rows);
+                    CHECK(same_bits(run_kernel(Product{}, {x, in[1]}, how)[0], row_of(y, r, rows)));
+                    CHECK(same_bits(run_kernel(Linear{Epilogue::bias_gelu}, {x, in[1], biased[2]}, how)[0],
+                                    row_of(z, r, rows)));
+                }
+                CHECK(!same_bits(row_of(y, 0, rows), row_of(y, rows - 1, rows)));
+            }
+}
+
 TEST_CASE("linear adds the bias and bends") {
     for (auto t : dtypes)
         for (auto bias : {t, t == bf16 ? f32 : t})

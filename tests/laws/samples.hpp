@@ -1,6 +1,8 @@
 #pragma once
 
+#include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
+#include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
 #include "plait/ops/gradient_norm.hpp"
@@ -151,6 +153,9 @@ inline void view_samples(std::vector<Sample>& s) {
     s.push_back({"slice the first", Slice{0, 1, 2}, {any({4, 3})}});
     s.push_back({"slice the middle", Slice{1, 0, 3}, {any({2, 5, 3})}});
     s.push_back({"slice of everything", Slice{1, 0, 3}, {any({2, 3})}});
+    s.push_back({"part", Part{1, 2, 3}, {any({2, 6, 3})}, {}});
+    s.push_back({"part of the first", Part{0, 0, 2}, {any({4, 3})}, {}});
+    s.push_back({"join", Join{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}, {}});
     s.push_back({"pad", Pad{1, 2, 1}, {any({2, 3, 4})}});
     s.push_back({"pad with nothing", Pad{0, 0, 0}, {any({3})}});
     s.push_back({"concat", Concat{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}});
@@ -212,6 +217,8 @@ inline void attention_samples(std::vector<Sample>& s) {
     for (bool inverse : {false, true})
         s.push_back(
             {inverse ? "rope back" : "rope", Rope{inverse}, {any({2, 3, 2, 4}), fixed(any({3, 2, 2}))}});
+    s.push_back({"rope at", RopeAt{4, 100}, {indices({2, 3}, -1, 9)}});
+    s.push_back({"rope of each token", Rope{}, {any({2, 3, 2, 4}), fixed(any({2, 3, 2, 2}))}});
     s.push_back({"rope of rank 3", Rope{}, {any({3, 2, 4}), fixed(any({3, 2, 2}))}});
     struct Heads {
         char const* name;
@@ -230,6 +237,21 @@ inline void attention_samples(std::vector<Sample>& s) {
             SampleInput lse{{f64, {2, h.heads, h.seq}}, 1, 2};
             s.push_back({name + " gradient", AttentionGradient{causal}, {q, k, k, q, lse, q}, {0, 1, 2}});
         }
+}
+
+inline void cache_samples(std::vector<Sample>& s) {
+    for (std::int64_t n : {1, 3}) {
+        auto name = n == 1 ? "" : " of chunks";
+        auto slot = indices({2}, 0, 3), positions = indices({2, n}, -1, 4), cache = any({3, 4, 2, 3});
+        s.push_back({std::string("cache write") + name,
+                     CacheWrite{},
+                     {cache, any({2, n, 2, 3}), slot, positions},
+                     {}});
+        s.push_back({std::string("cached attention") + name,
+                     CachedAttention{},
+                     {any({2, n, 4, 3}), cache, cache, slot, positions},
+                     {}});
+    }
 }
 
 inline void loss_samples(std::vector<Sample>& s) {
@@ -293,6 +315,18 @@ inline void gradient_norm_samples(std::vector<Sample>& s) {
     s.push_back({"fold of small integers", Fold{}, {indices({7}, -9, 9), indices({7}, -9, 9)}, {}});
 }
 
+inline void part_samples(std::vector<Sample>& s) {
+    for (int dim : {0, 1, 2}) {
+        auto along = " along dim " + std::to_string(dim);
+        Shape a{4, 4, 4}, b = a;
+        b[dim] = 3;
+        s.push_back({"part" + along, Part{dim, 1, 2}, {any(a)}, {}});
+        s.push_back({"join" + along, Join{dim}, {any(a), any(b), any(a)}, {}});
+    }
+    s.push_back({"part of integers", Part{0, 2, 3}, {indices({7}, 0, 9)}, {}});
+    s.push_back({"join of one", Join{1}, {any({2, 3})}, {}});
+}
+
 inline std::vector<Sample> samples() {
     std::vector<Sample> s;
     elementwise_samples(s);
@@ -301,10 +335,12 @@ inline std::vector<Sample> samples() {
     matmul_samples(s);
     norm_samples(s);
     attention_samples(s);
+    cache_samples(s);
     loss_samples(s);
     embedding_samples(s);
     update_samples(s);
     gradient_norm_samples(s);
+    part_samples(s);
     return s;
 }
 

@@ -51,11 +51,24 @@ TEST_CASE("plait generate, --version and help") {
         {"generate", "runs/a", "--prompt", "Once", "--temperature=0.5", "--tokens", "9", "--seed", "3"});
     REQUIRE(g.command == CommandLine::Command::generate);
     CHECK(g.generate.run == "runs/a");
-    CHECK(g.generate.prompt == "Once");
-    CHECK(g.generate.temperature == 0.5);
+    CHECK(g.generate.prompts == std::vector<std::string>{"Once"});
+    CHECK(g.generate.sampling.temperature == 0.5);
     CHECK(g.generate.tokens == 9);
     CHECK(g.generate.seed == 3);
-    CHECK(parse_command_line({"generate", "runs/a", "--prompt=--a.b=c"}).generate.prompt == "--a.b=c");
+    CHECK(parse_command_line({"generate", "runs/a", "--prompt=--a.b=c"}).generate.prompts[0] == "--a.b=c");
+    auto many = parse_command_line({"generate",      "runs/a", "--prompt",  "a",       "--prompt",     "b",
+                                    "--prompt-file", "c",      "--top-k",   "4",       "--top-p",      "0.9",
+                                    "--stop",        "\n",     "--json",    "--quiet", "--batch",      "2",
+                                    "--context",     "64",     "--threads", "1",       "--checkpoint", "20"})
+                    .generate;
+    CHECK(many.prompts == std::vector<std::string>{"a", "b"});
+    CHECK(many.prompt_files == std::vector<std::string>{"c"});
+    CHECK(many.sampling.top_k == 4);
+    CHECK(many.sampling.top_p == 0.9);
+    CHECK(many.stop == "\n");
+    CHECK((many.json && many.quiet));
+    CHECK((many.batch == 2 && many.context == 64 && many.threads == 1));
+    CHECK(many.checkpoint == "20");
     CHECK(parse_command_line({"--version"}).command == CommandLine::Command::version);
     for (auto const& words : {Words{}, Words{"--help"}, Words{"-h"}}) {
         auto h = parse_command_line(words);
@@ -70,7 +83,7 @@ TEST_CASE("plait generate, --version and help") {
 
 TEST_CASE("wrong arguments are refused with the nearest right one") {
     CHECK(error_of({"trian"}) == "plait: there is no command trian: the nearest is train");
-    CHECK(error_of({"report"}) == "plait report is not in this version yet");
+    CHECK(error_of({"report"}) == "plait report: RUN is required");
     CHECK(error_of({"train", "--stpes=3"}) ==
           "plait train: there is no option --stpes: the nearest is --steps");
     CHECK(error_of({"train", "extra"}) == "plait train: 'extra' is one argument too many");
@@ -86,6 +99,13 @@ TEST_CASE("wrong arguments are refused with the nearest right one") {
     CHECK(contains(error_of({"generate", "a", "--tokens", "x"}), "--tokens"));
     CHECK(contains(error_of({"generate", "a", "--tokens", "0"}), "at least 1"));
     CHECK(contains(error_of({"generate", "a", "--temperature=-1"}), "--temperature"));
+    CHECK(contains(error_of({"generate", "a", "--temperature=nan"}), "--temperature"));
+    CHECK(contains(error_of({"generate", "a", "--top-k=-1"}), "--top-k -1"));
+    CHECK(contains(error_of({"generate", "a", "--top-p=0"}), "--top-p 0"));
+    CHECK(contains(error_of({"generate", "a", "--top-p=1.5"}), "--top-p 1.5"));
+    CHECK(contains(error_of({"generate", "a", "--batch=33"}), "--batch 33: must be 1 to 32"));
+    CHECK(contains(error_of({"generate", "a", "--context=1"}), "--context 1"));
+    CHECK(contains(error_of({"generate", "a", "--top-x=1"}), "the nearest is --top-"));
     CHECK(contains(error_of({"generate", "a", "b"}), "too many"));
     CHECK(contains(error_of({"generate", "a", "--model.dim=3"}), "no option --model.dim"));
 }

@@ -78,12 +78,16 @@ PLAIT_INLINE Tensors detail::backward_since(std::int64_t since, Tensors const& y
         if (y[i] && dy[i]) parts[y[i].value()].push_back(dy[i]);
     ValueMap<Tensor> totals;
     std::unordered_set<Value, ValueHash> known;  // the totals themselves
+    ValueMap<std::string> names;
+    for (auto const& m : Recorder::current().marks) names[m.value] = m.name;
     auto total = [&](Value const& v) -> Tensor {
         if (auto it = totals.find(v); it != totals.end()) return it->second;
         auto it = parts.find(v);
         if (it == parts.end()) return Tensor();
         Tensor sum = detail::fan_in(it->second, known);
         known.insert(sum.value());
+        // What a plan says of a marked value holds for its cotangent.
+        if (auto named = names.find(v); named != names.end()) mark(named->second + ".gradient", sum.value());
         return totals[v] = sum;
     };
 

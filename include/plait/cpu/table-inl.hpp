@@ -2,6 +2,7 @@
 
 #include "plait/cpu/kernels/attention-inl.hpp"
 #include "plait/cpu/kernels/binary-inl.hpp"
+#include "plait/cpu/kernels/cache-inl.hpp"
 #include "plait/cpu/kernels/dropout-inl.hpp"
 #include "plait/cpu/kernels/elementwise-inl.hpp"
 #include "plait/cpu/kernels/embedding-inl.hpp"
@@ -46,10 +47,12 @@ PLAIT_INLINE KernelTable kernels() {
         {RmsNorm::name, rms_norm, norm_workspace},
         {RmsNormGradient::name, rms_norm_gradient, norm_gradient_workspace, 0b10},
         {RopeTable::name, rope_table},
+        {RopeAt::name, rope_at},
         {Rope::name, rope},
         {Embedding::name, embedding},
         {EmbeddingGradient::name, embedding_gradient, embedding_gradient_workspace, 0b1},
         {CrossEntropy::name, cross_entropy, cross_entropy_workspace},
+        {Pick::name, pick},
         {CrossEntropyGradient::name, cross_entropy_gradient, cross_entropy_gradient_workspace},
         {AdamWUpdate::name, adamw},
         {MaxAbsolute::name, max_absolute, max_absolute_workspace},
@@ -68,6 +71,8 @@ PLAIT_INLINE KernelTable kernels() {
         {MatMul::name, matmul, matmul_workspace},
         {Attention::name, attention, attention_workspace},
         {AttentionGradient::name, attention_gradient, attention_gradient_workspace},
+        {CacheWrite::name, cache_write},
+        {CachedAttention::name, cached_attention, cached_attention_workspace},
         {LinearCrossEntropy::name, linear_cross_entropy, linear_cross_entropy_workspace},
         {LinearCrossEntropyGradient::name, linear_cross_entropy_gradient,
          linear_cross_entropy_gradient_workspace, 0b10},

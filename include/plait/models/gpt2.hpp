@@ -39,8 +39,8 @@ struct Gpt2Block {
           mlp(c),
           dropout(c.dropout) {}
 
-    Tensor operator()(Tensor const& x) const {
-        Tensor y = x + nn::dropout(attention(attention_norm(x)), dropout);
+    Tensor operator()(Tensor const& x, nn::LayerCache const& cache = {}) const {
+        Tensor y = x + nn::dropout(attention(attention_norm(x), {}, cache), dropout);
         return y + nn::dropout(mlp(mlp_norm(y)), dropout);
     }
 
@@ -63,14 +63,22 @@ struct Gpt2 {
         if (!c.tied) head.emplace(c.dim, c.vocab);
     }
 
-    /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq]; seq is at most config.seq.
-    Tensor hidden(Tensor const& ids) const {
+    /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq]; with a cache they follow those that
+    /// it keeps. No sequence is longer than config.seq.
+    Tensor hidden(Tensor const& ids, nn::KeyValueCache const& cache = {}) const {
         check<ShapeError>(ids.rank() == 2, "gpt2: tokens are {}, want i32[batch, seq]",
                           to_string(ids.meta()));
-        check<ShapeError>(ids.size(1) <= config.seq, "gpt2: a sequence of {} is longer than its {} positions",
-                          ids.size(1), config.seq);
-        Tensor x = tokens(ids) + slice(positions.weight, 0, 0, ids.size(1));
-        return norm(blocks(nn::dropout(x, config.dropout)));
+        auto longest = cache ? cache.length() : ids.size(1);
+        check<ShapeError>(longest <= config.seq, "gpt2: a sequence of {} is longer than its {} positions",
+                          longest, config.seq);
+        Tensor x = tokens(ids);
+        // Where there is no token there is a negative position: any row serves.
+        x = x + (cache ? positions(maximum(cache.positions, full({}, 0, i32)))
+                       : slice(positions.weight, 0, 0, ids.size(1)));
+        x = nn::dropout(x, config.dropout);
+        return norm(blocks.each(x, [&](Gpt2Block const& block, Tensor const& y, std::size_t i) {
+            return block(y, cache.layer(i));
+        }));
     }
 
     using fields = Fields<&Gpt2::tokens, &Gpt2::positions, &Gpt2::blocks, &Gpt2::norm, &Gpt2::head>;

@@ -47,8 +47,8 @@ struct LlamaBlock {
           mlp(c),
           dropout(c.dropout) {}
 
-    Tensor operator()(Tensor const& x, Tensor const& table) const {
-        Tensor y = x + nn::dropout(attention(attention_norm(x), table), dropout);
+    Tensor operator()(Tensor const& x, Tensor const& table, nn::LayerCache const& cache = {}) const {
+        Tensor y = x + nn::dropout(attention(attention_norm(x), table, cache), dropout);
         return y + nn::dropout(mlp(mlp_norm(y)), dropout);
     }
 
@@ -70,12 +70,17 @@ struct Llama {
         if (!c.tied) head.emplace(c.dim, c.vocab);
     }
 
-    /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq].
-    Tensor hidden(Tensor const& ids) const {
+    /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq]; with a cache they follow those that
+    /// it keeps.
+    Tensor hidden(Tensor const& ids, nn::KeyValueCache const& cache = {}) const {
         check<ShapeError>(ids.rank() == 2, "llama: tokens are {}, want i32[batch, seq]",
                           to_string(ids.meta()));
-        auto table = rope_table(ids.size(1), config.dim / config.heads, config.rope_base);
-        return norm(blocks(tokens(ids), table));
+        auto head_dim = config.dim / config.heads;
+        auto table = cache ? rope_at(cache.positions, head_dim, config.rope_base)
+                           : rope_table(ids.size(1), head_dim, config.rope_base);
+        return norm(blocks.each(tokens(ids), [&](LlamaBlock const& block, Tensor const& x, std::size_t i) {
+            return block(x, table, cache.layer(i));
+        }));
     }
 
     using fields = Fields<&Llama::tokens, &Llama::blocks, &Llama::norm, &Llama::head>;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/nn/cache.hpp"
 #include "plait/nn/layers.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/view.hpp"
@@ -31,14 +32,15 @@ struct SelfAttention {
         return dim;
     }
 
-    /// x [batch, seq, dim]; `table` from rope_table, or empty for no rotation.
-    Tensor operator()(Tensor const& x, Tensor const& table = {}) const {
+    /// x [batch, seq, dim]; `table` from rope_table or rope_at, or empty for no rotation. With a `cache` the
+    /// tokens read what it keeps of those before them, and are kept in it.
+    Tensor operator()(Tensor const& x, Tensor const& table = {}, LayerCache const& cache = {}) const {
         auto part = [&](Linear const& project, std::int64_t n) {
             return reshape(project(x), Shape{x.size(0), x.size(1), n, head_dim});
         };
         auto qs = part(q, heads), ks = part(k, kv_heads), vs = part(v, kv_heads);
         if (table) qs = rope(qs, table), ks = rope(ks, table);
-        return o(reshape(attention(qs, ks, vs), x.shape()));
+        return o(reshape(cache ? cache.attend(qs, ks, vs) : attention(qs, ks, vs), x.shape()));
     }
 
     using fields = Fields<&SelfAttention::q, &SelfAttention::k, &SelfAttention::v, &SelfAttention::o>;

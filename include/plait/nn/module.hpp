@@ -30,10 +30,15 @@ struct Stack {
     std::string path;
 
     template <class... Args>
-    Tensor operator()(Tensor x, Args const&... args) const {
+    Tensor operator()(Tensor const& x, Args const&... args) const {
+        return each(x, [&](Block const& block, Tensor const& y, std::size_t) { return block(y, args...); });
+    }
+    /// The same by call(block, x, i), for blocks that get something of their own.
+    template <class Call>
+    Tensor each(Tensor x, Call const& call) const {
         for (std::size_t i = 0; i < blocks.size(); ++i) {
             Scope scope((path.empty() ? "" : path + ".") + std::to_string(i), true);
-            x = blocks[i](x, args...);
+            x = call(blocks[i], x, i);
             mark_output(x.value());
         }
         return x;

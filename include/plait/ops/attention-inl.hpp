@@ -66,8 +66,27 @@ PLAIT_INLINE Metas RopeTable::infer(Metas const& in) const {
     return detail::outputs(rule(in), {f32});
 }
 
+PLAIT_INLINE Rule RopeAt::rule(Metas const& in) const {
+    Rule r;
+    r.inputs.push_back(detail::add_dims(r, in[0].shape));
+    r.like.push_back(false);
+    r.outputs.push_back(r.inputs[0]);
+    for (auto const& d : detail::add_dims(r, {dim / 2, 2}, true)) r.outputs[0].push_back(d);
+    return r;
+}
+PLAIT_INLINE Metas RopeAt::infer(Metas const& in) const {
+    detail::want_inputs(name, in, 1);
+    detail::want(name, in, {{"positions", {i32}}});
+    check<ShapeError>(dim > 0 && dim % 2 == 0, "{}: dim {}, want a positive even one", name, dim);
+    return detail::outputs(rule(in), {f32});
+}
+
 PLAIT_INLINE Rule Rope::rule(Metas const& in) const {
-    return parse_rule(name, "... s h (!t !e), s !e !t -> ... s h (!t !e)", in);
+    bool each = in.size() == 2 && in[1].shape.rank() == in[0].shape.rank();  // a row for each token
+    return parse_rule(name,
+                      each ? "... s h (!t !e), ... s !e !t -> ... s h (!t !e)"
+                           : "... s h (!t !e), s !e !t -> ... s h (!t !e)",
+                      in);
 }
 PLAIT_INLINE Metas Rope::infer(Metas const& in) const {
     auto r = rule(in);
@@ -80,7 +99,9 @@ PLAIT_INLINE Tensors Rope::define(Tensors const& inputs) const {
     auto x = detail::widened(inputs[0]);
     auto half = x.shape().back() / 2;
     auto part = [&](std::int64_t i) {
-        return reshape(cast(slice(inputs[1], 2, i, 1), x.dtype()), {inputs[1].size(0), 1, half});
+        auto shape = inputs[1].shape().dims(0, -2);
+        shape.push_back(1), shape.push_back(half);
+        return reshape(cast(slice(inputs[1], -1, i, 1), x.dtype()), shape);
     };
     auto c = part(0), s = inverse ? -part(1) : part(1);
     auto a = slice(x, -1, 0, half), b = slice(x, -1, half, half);
@@ -151,6 +172,9 @@ PLAIT_INLINE Tensors AttentionGradient::define(Tensors const& x) const {
 
 PLAIT_INLINE Tensor rope_table(std::int64_t length, std::int64_t dim, double base) {
     return apply_one(RopeTable{length, dim, base}, {});
+}
+PLAIT_INLINE Tensor rope_at(Tensor const& positions, std::int64_t dim, double base) {
+    return apply_one(RopeAt{dim, base}, {positions});
 }
 PLAIT_INLINE Tensor rope(Tensor const& x, Tensor const& table) { return apply_one(Rope{}, {x, table}); }
 PLAIT_INLINE Tensor attention(Tensor const& q, Tensor const& k, Tensor const& v, bool causal) {

@@ -16,8 +16,20 @@ struct RopeTable {
     Rule rule(Metas const& in) const;
 };
 
+/// The rows of that table for any positions: (positions i32[...]) -> f32[..., dim / 2, 2].
+struct RopeAt {
+    static constexpr std::string_view name = "rope_at";
+    std::int64_t dim = 0;
+    double base = 10000;
+    using fields = Fields<&RopeAt::dim, &RopeAt::base>;
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+};
+
 /// Rotates the pairs (i, i + dim / 2) of each head, as Hugging Face's Llama does:
-/// (x[..., seq, heads, dim], table[seq, dim / 2, 2]) -> [..., seq, heads, dim]. `inverse` rotates back.
+/// (x[..., seq, heads, dim], table[seq, dim / 2, 2] or [..., seq, dim / 2, 2]) -> [..., seq, heads, dim].
+/// `inverse` rotates back.
 struct Rope {
     static constexpr std::string_view name = "rope";
     bool inverse = false;
@@ -59,6 +71,7 @@ struct AttentionGradient {
 };
 
 Tensor rope_table(std::int64_t length, std::int64_t dim, double base = 10000);
+Tensor rope_at(Tensor const& positions, std::int64_t dim, double base = 10000);
 Tensor rope(Tensor const& x, Tensor const& table);
 Tensor attention(Tensor const& q, Tensor const& k, Tensor const& v, bool causal = true);
 

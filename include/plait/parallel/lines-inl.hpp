@@ -79,6 +79,8 @@ class LineReader {
                               texts_[static_cast<std::size_t>(l.line)], name);
             return;
         }
+        // Of an axis of one rank only the bits of a layout know.
+        if (axis.size == 1 && plan_.bits() == Bits::fast) return;
         l = AxisLayout::shard(dim, line.stores, number);
     }
 
@@ -118,8 +120,9 @@ PLAIT_INLINE ResolvedLines resolve_lines(Plan const& plan, Graph const& graph,
     resolved.variables = detail::read_variables(lines, variables);
     for (auto const& m : graph.marks) {
         constexpr std::string_view suffix = ".gradient";
-        bool gradient = m.name.ends_with(suffix);
-        auto name = gradient ? m.name.substr(0, m.name.size() - suffix.size()) : m.name;
+        auto name = m.name.ends_with(suffix) ? m.name.substr(0, m.name.size() - suffix.size()) : m.name;
+        bool gradient = name != m.name && std::any_of(variables.begin(), variables.end(),
+                                                      [&](auto const& v) { return v->path == name; });
         auto layout = lines.whole();
         lines.lay_out(name, m.value.meta(), layout, [&](PlanLine const& line) {
             return gradient ? line.stores && line.what == Stored::gradient

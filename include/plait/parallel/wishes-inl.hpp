@@ -7,14 +7,14 @@
 namespace plait {
 namespace detail {
 
-/// Whether every factor of every input is in every output: nothing is summed, so blocks go through.
-inline bool is_elementwise(Rule const& rule) {
+/// Whether every factor of every input is in the output: nothing is summed for it, so blocks go through.
+inline bool goes_through(Rule const& rule, Rule::Operand const& output) {
+    if (rule.by_shape) return false;
     for (auto const& in : rule.inputs)
         for (auto const& dim : in)
             for (int f : dim)
-                for (auto const& out : rule.outputs)
-                    if (!Rule::holds(out, f)) return false;
-    return !rule.outputs.empty();
+                if (!Rule::holds(output, f)) return false;
+    return true;
 }
 
 class Wisher {
@@ -25,7 +25,9 @@ class Wisher {
         Metas in;
         for (auto const& v : node->inputs) in.push_back(v.meta());
         Rule rule = node->op.rule(in);
-        if (!is_elementwise(rule)) return;
+        if (std::none_of(rule.outputs.begin(), rule.outputs.end(),
+                         [&](auto const& o) { return goes_through(rule, o); }))
+            return;
         for (std::size_t a = 0; a < mesh_.axes().size(); ++a) {
             auto [factor, from] = wanted(*node, node, rule, a);
             if (factor < 0 || !rule.may_cut(factor)) continue;
@@ -60,7 +62,7 @@ class Wisher {
         }
         for (std::size_t o = 0; o < n.outputs.size(); ++o) {
             auto it = wish_.find({node, static_cast<int>(o)});
-            if (it == wish_.end()) continue;
+            if (it == wish_.end() || !goes_through(rule, rule.outputs[o])) continue;
             if (auto const& l = it->second[a]; l.is_shard()) return {outer(rule.outputs[o], l.dim), l};
         }
         return {-1, {}};

@@ -3,6 +3,7 @@
 #include "plait/graph/pass.hpp"
 #include "plait/graph/source.hpp"
 #include "plait/graph/trace.hpp"
+#include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/loss.hpp"
 #include "plait/ops/matmul.hpp"
@@ -195,6 +196,17 @@ struct Fusion {
         return made.at(&n);
     }
 
+    /// A cache takes its rows where it lies: without a flag to look at there is nothing to commit.
+    std::vector<Value> kept_in_place(Node const& n, Rewriter& r) {
+        if (!n.op.as<Commit>()) return {};
+        auto const& fresh = n.inputs[1];
+        auto const* always = n.inputs[2].node->op.as<Full>();
+        if (!fresh.node->op.as<CacheWrite>() || !(fresh.node->inputs[0] == n.inputs[0]) || !always ||
+            always->value != 1)
+            return {};
+        return {r.mapped(fresh)};
+    }
+
     Graph run(std::initializer_list<Row> rows) {
         for (auto const& n : graph.nodes) shared[n.get()] = n;
         return rewrite(graph, [&](Node const& n, Rewriter& r) -> std::vector<Value> {
@@ -216,7 +228,7 @@ PLAIT_INLINE Graph fuse(Graph const& graph) {
     auto fused = pass(graph, {&Fusion::bias, &Fusion::residual_norm, &Fusion::residual_gradient,
                               &Fusion::loss_step, &Fusion::scaled_update});
     // A second round, since it looks at what the first one made.
-    return pass(fused, {&Fusion::guarded_update});
+    return pass(fused, {&Fusion::guarded_update, &Fusion::kept_in_place});
 }
 
 }  // namespace plait

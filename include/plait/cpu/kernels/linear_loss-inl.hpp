@@ -97,7 +97,7 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
             auto t = logits.tile(i);
             auto* room = reinterpret_cast<C*>(l.apart() ? scratch(worker) + gemm_bytes
                                                         : dlogits + bytes_of(l.wide, t.row * l.vocab));
-            gemm(t.shape, element(*o.x, first * l.dim + t.a), o.w->data, room, scratch(worker));
+            multiply(t.shape, element(*o.x, first * l.dim + t.a), o.w->data, room, scratch(worker));
             for (std::int64_t r = 0; r < t.shape.m; ++r) {
                 auto token = first + t.row + r;
                 auto target = o.targets->as<std::int32_t const>()[token];
@@ -120,9 +120,9 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
             bool weight = i < dw.count();
             auto t = weight ? dw.tile(i) : dx.tile(i - dw.count());
             t.shape.accumulate = weight && (first > 0 || add);
-            gemm(t.shape, dlogits + bytes_of(l.type, t.a),
-                 weight ? element(*o.x, first * l.dim + t.b) : element(*o.w, t.b),
-                 weight ? element(*o.dw, t.c) : element(*o.dx, first * l.dim + t.c), scratch(worker));
+            multiply(t.shape, dlogits + bytes_of(l.type, t.a),
+                     weight ? element(*o.x, first * l.dim + t.b) : element(*o.w, t.b),
+                     weight ? element(*o.dw, t.c) : element(*o.dx, first * l.dim + t.c), scratch(worker));
         });
     }
     if (l.gradient && !l.tokens && !add)

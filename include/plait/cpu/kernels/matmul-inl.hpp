@@ -3,6 +3,7 @@
 #include "plait/cpu/gemm.hpp"
 #include "plait/cpu/kernels/block_product-inl.hpp"
 #include "plait/cpu/kernels/blocks-inl.hpp"
+#include "plait/cpu/kernels/few_rows-inl.hpp"
 #include "plait/ops/matmul.hpp"
 
 namespace plait::cpu::PLAIT_CPU_TARGET {
@@ -25,11 +26,13 @@ struct ProductTiles {
         // Half a million multiply-adds outweigh waking another worker.
         auto worth = larger(1, g.m * g.n * g.k >> 19);
         split = smaller(split, worth);
-        if (g.m > least_rows) {
+        if (has_few_rows(g)) {
+            constexpr std::int64_t worth_a_tile = 1 << 17;  // multiply-adds; memory is what they wait for
+            columns = smaller(g.n, larger(8, round_up(pieces(worth_a_tile, larger(1, g.m * g.k)), 8)));
+        } else if (g.m > least_rows) {
             rows = smaller(most_rows, larger(least_rows, round_up(pieces(g.m, split), 32)));
-        } else if (g.transpose_b && g.n > 256 && (g.m == 1 || g.in != DType::bf16)) {
-            // Few rows, as when text is generated: runs of weight rows. A strided bf16 result has no fast
-            // kernel.
+        } else if (g.transpose_b && g.n > 256 && g.in != DType::bf16) {
+            // Runs of weight rows. A strided bf16 result has no fast kernel.
             columns = larger(256, round_up(pieces(g.n, split), 64));
         }
         rows = larger(rows, 1), columns = larger(columns, 1);
@@ -59,7 +62,7 @@ struct ProductTiles {
             auto shape = tile(i).shape;
             for (bool accumulate : {false, true}) {
                 shape.accumulate = accumulate;
-                most = larger(most, gemm_workspace(shape));
+                most = larger(most, multiply_workspace(shape));
             }
         }
         return most;
@@ -131,8 +134,8 @@ inline void product(KernelCall const& call) {
             auto t = tiles.tile(i);
             auto g = plan.widened(t.shape);
             g.accumulate = term > 0 || (add && !plan.wide);
-            gemm(g, element(a, t.a), element(b, t.b),
-                 plan.wide ? reinterpret_cast<std::byte*>(sum) : element(y, t.c), workspace);
+            multiply(g, element(a, t.a), element(b, t.b),
+                     plan.wide ? reinterpret_cast<std::byte*>(sum) : element(y, t.c), workspace);
         }
         if (!plan.wide) return;
         auto const& g = base.shape;
@@ -183,7 +186,7 @@ inline void linear(KernelCall const& call) {
             auto t = tiles.tile(i);
             auto first = t.row * matrix_columns(y.meta.shape) + t.column;
             C* sum = narrow ? reinterpret_cast<C*>(workspace + scratch.gemm) : before.as<C>() + first;
-            gemm(t.shape, element(x, t.a), element(w, t.b), sum, workspace);
+            multiply(t.shape, element(x, t.a), element(w, t.b), sum, workspace);
             for (std::int64_t r = 0; r < t.shape.m; ++r) {
                 auto at = first + r * matrix_columns(y.meta.shape);
                 C* line = sum + r * t.shape.ldc;
@@ -237,8 +240,8 @@ inline void matmul(KernelCall const& call) {
     run_tiles(call, plan.batch * count, [&](std::int64_t i, int worker) {
         auto n = i / count;
         auto t = plan.tiles.tile(i % count);
-        gemm(t.shape, element(a, n * g.m * g.k + t.a), element(b, n * g.k * g.n + t.b),
-             element(y, n * g.m * g.n + t.c), call.workspace + worker * bytes);
+        multiply(t.shape, element(a, n * g.m * g.k + t.a), element(b, n * g.k * g.n + t.b),
+                 element(y, n * g.m * g.n + t.c), call.workspace + worker * bytes);
     });
 }
 inline std::int64_t matmul_workspace(AnyOp const& op, Metas const& in, Metas const&, int workers) {

@@ -5,6 +5,14 @@
 
 namespace plait::cpu::PLAIT_CPU_TARGET {
 
+PLAIT_SIMD double rope_frequency(double base, std::int64_t i, std::int64_t dim) {
+    return __builtin_pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+}
+PLAIT_SIMD void rope_pair(double angle, float* to) {
+    to[0] = static_cast<float>(__builtin_cos(angle));
+    to[1] = static_cast<float>(__builtin_sin(angle));
+}
+
 inline void rope_table(KernelCall const& call) {
     auto const& op = call.attributes<RopeTable>();
     Buffer const& y = call.out.data()[0];
@@ -12,12 +20,23 @@ inline void rope_table(KernelCall const& call) {
     auto* table = y.as<float>();
     // By columns: the power is dearer than the sine. The table is never split.
     run_tiles(call, half, [&](std::int64_t i, int) {
-        double frequency =
-            __builtin_pow(op.base, -2.0 * static_cast<double>(i) / static_cast<double>(op.dim));
-        for (std::int64_t r = 0; r < rows; ++r) {
-            double angle = static_cast<double>(r) * frequency;
-            table[(r * half + i) * 2] = static_cast<float>(__builtin_cos(angle));
-            table[(r * half + i) * 2 + 1] = static_cast<float>(__builtin_sin(angle));
+        double frequency = rope_frequency(op.base, i, op.dim);
+        for (std::int64_t r = 0; r < rows; ++r)
+            rope_pair(static_cast<double>(r) * frequency, table + (r * half + i) * 2);
+    });
+}
+
+inline void rope_at(KernelCall const& call) {
+    auto const& op = call.attributes<RopeAt>();
+    auto const* positions = call.in.data()[0].as<std::int32_t const>();
+    auto* rows = call.out.data()[0].as<float>();
+    std::int64_t half = op.dim / 2, count = call.in.data()[0].meta.elements();
+    constexpr std::int64_t cost = 64;  // of an angle, in elements that are copied
+    run_items(call, half, cost * count, [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            double frequency = rope_frequency(op.base, i, op.dim);
+            for (std::int64_t r = 0; r < count; ++r)
+                rope_pair(static_cast<double>(positions[r]) * frequency, rows + (r * half + i) * 2);
         }
     });
 }
@@ -27,7 +46,9 @@ inline void rope(KernelCall const& call) {
     Buffer const &x = call.in.data()[0], &table = call.in.data()[1], &y = call.out.data()[0];
     int rank = x.meta.shape.rank();
     std::int64_t dim = x.meta.shape.begin()[rank - 1], heads = x.meta.shape.begin()[rank - 2];
-    std::int64_t seq = x.meta.shape.begin()[rank - 3], half = dim / 2;
+    std::int64_t half = dim / 2;
+    // Of the sequence, shared by the batch, or of every token.
+    std::int64_t rows = elements(table.meta.shape, 0, table.meta.shape.rank() - 2);
     with_floating_type(call, x, [&](auto zero) {
         using C = decltype(zero);
         run_items(call, elements(x.meta.shape, 0, rank - 2), heads * dim,
@@ -38,7 +59,7 @@ inline void rope(KernelCall const& call) {
                       for (std::int64_t r = begin; r < end; ++r) {
                           for (std::int64_t i = 0; i < half; i += block_elements) {
                               std::int64_t n = smaller(block_elements, half - i);
-                              C const* t = read<C>(operand(table), (r % seq * half + i) * 2, 2 * n, pairs);
+                              C const* t = read<C>(operand(table), (r % rows * half + i) * 2, 2 * n, pairs);
                               for (std::int64_t j = 0; j < n; ++j) {
                                   cosine[j] = t[2 * j];
                                   sine[j] = inverse ? -t[2 * j + 1] : t[2 * j + 1];
