@@ -79,7 +79,14 @@ void check_data(Checker const& c, DataConfig const& d) {
            "must be a part of the text, at least 0 and below 1, or a path");
 }
 
-void check_optimizer(Checker const& c, OptimizerConfig const& o) {
+void check_optimizer(Checker const& c, OptimizerConfig const& o, CheckpointConfig const& checkpoint) {
+    c.one_of({"cosine", "wsd", "linear", "constant"}, "optimizer.curve", o.curve);
+    c.want(o.decay >= 0 && o.decay <= 1, "optimizer.decay", "must be a part of run.steps, from 0 to 1");
+    c.want(o.spike >= 0, "optimizer.spike", "must not be negative; 0 takes no loss for a spike");
+    c.at_least(0, "optimizer.skips", o.skips);
+    c.at_least(0, "optimizer.rollbacks", o.rollbacks);
+    c.want(o.rollbacks == 0 || checkpoint.every > 0, "optimizer.rollbacks",
+           "there is no checkpoint to go back to: set checkpoint.every");
     c.want(o.rate > 0 && o.rate <= 3e38, "optimizer.rate", "must be above 0 and fit f32");
     c.want(o.min_rate >= 0 && o.min_rate <= o.rate, "optimizer.min_rate",
            "must be from 0 to optimizer.rate = {}", o.rate);
@@ -177,7 +184,7 @@ void check_config(Config const& config) {
     Checker const c(config);
     check_model(c, config.model);
     check_data(c, config.data);
-    check_optimizer(c, config.optimizer);
+    check_optimizer(c, config.optimizer, config.checkpoint);
     check_plan(c, config.plan, config.data);
     c.at_least(0, "checkpoint.every", config.checkpoint.every);
     c.at_least(1, "checkpoint.keep", config.checkpoint.keep);

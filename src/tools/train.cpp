@@ -22,7 +22,7 @@ std::string count(std::int64_t n) { return count_text(static_cast<double>(n)); }
 
 void check_memory(Programs const& programs, int ranks_here) {
     auto has = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-    auto wants = programs.arena_bytes() * ranks_here;
+    auto wants = (programs.arena_bytes() + programs.snapshot_bytes) * ranks_here;
     check<UsageError>(
         wants <= has,
         "the run needs {} of memory, this machine has {}: use a smaller model or data.batch, more "
