@@ -46,9 +46,9 @@ TEST_CASE("sums over ranks are one binary tree") {
 TEST_CASE("bf16 is rounded after every addition, so parts of a sum may be made before") {
     std::vector<std::vector<Bf16>> x{{Bf16(1.f)}, {Bf16(0x1p-8f)}, {Bf16(0x1p-8f)}, {Bf16(0.f)}};
     CHECK(static_cast<float>(combine(Combine::sum, x)[0]) == 1.f);  // rounded once it would be 1 + 2^-7
-    std::vector<std::vector<Bf16>> halves{{combine(Combine::sum, {x[0], x[1]})[0]},
-                                          {combine(Combine::sum, {x[2], x[3]})[0]}};
-    CHECK(combine(Combine::sum, halves) == combine(Combine::sum, x));
+    using Inputs = std::vector<std::vector<Bf16>>;
+    auto left = combine(Combine::sum, Inputs{x[0], x[1]}), right = combine(Combine::sum, Inputs{x[2], x[3]});
+    CHECK(static_cast<float>(combine(Combine::sum, Inputs{left, right})[0]) == 1.f);
 }
 
 TEST_CASE("a NaN wins a max, and integers wrap") {
