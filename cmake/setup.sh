@@ -1,10 +1,13 @@
 # Sourced by tests/run and examples/quickstart: installs the distribution's packages that are missing (Debian 12,
-# Ubuntu 24.04). plait_setup build = what the command needs, plait_setup tests = what the tests need besides.
+# Ubuntu 24.04). plait_setup build = what the command needs, plait_setup tests = what the tests need besides; names
+# after that are optional packages more.
 
 plait_build_packages=(g++ cmake ninja-build libfmt-dev libeigen3-dev libtomlplusplus-dev libcli11-dev nlohmann-json3-dev)
-plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev libopenmpi-dev openmpi-bin)
+plait_build_optional=(ccache libopenblas-dev libdnnl-dev libxxhash-dev libpcre2-dev libopenmpi-dev openmpi-bin)
 plait_test_packages=(catch2 pkg-config)
-plait_test_optional=(clang-format)
+plait_test_optional=(clang-format python3-venv)
+# Other people's libraries that read what Plait writes; tests that ask them skip where they are missing.
+plait_oracle_packages=(tokenizers tensorboard)
 
 # Prints those of the named packages that are not installed.
 plait_missing() {
@@ -20,6 +23,7 @@ plait_setup() {
         needed+=("${plait_test_packages[@]}")
         optional+=("${plait_test_optional[@]}")
     fi
+    optional+=("${@:2}")
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
         echo "setup: no apt-get here; needed are the equivalents of: ${needed[*]}" >&2
         echo "setup: used when found: ${optional[*]}" >&2
@@ -53,4 +57,21 @@ plait_setup() {
         "${get[@]}" -qq -y --no-install-recommends install "$package" ||
             echo "setup: warning: $package could not be installed; Plait does without it" >&2
     done
+}
+
+# plait_setup_oracle FOLDER: a Python environment with the packages above, where a package registry answers.
+plait_setup_oracle() {
+    local folder=$1 python
+    # A version manager's python may not be the distribution's.
+    for python in /usr/bin/python3 python3; do
+        "$folder/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv "$folder" >/dev/null 2>&1 || true
+    done
+    local missing=() package
+    for package in "${plait_oracle_packages[@]}"; do
+        "$folder/bin/python" -c "import $package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    ((${#missing[@]} == 0)) && return 0
+    echo "setup: installing with pip, into $folder: ${missing[*]}"
+    "$folder/bin/python" -m pip --quiet --disable-pip-version-check --timeout 15 --retries 1 install "${missing[@]}" ||
+        echo "setup: warning: ${missing[*]} could not be installed; tests that ask them are skipped" >&2
 }

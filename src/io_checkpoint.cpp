@@ -56,6 +56,22 @@ void check_size(fs::path const& path, Manifest::File const& file) {
           path.string(), file.bytes, bytes);
 }
 
+/// " in tensor "a"" for the first whose bytes are not those that were written; else it is the header.
+std::string damaged_part(fs::path const& path, Manifest::File const& file) {
+    if (file.tensors.empty()) return "";
+    try {
+        SafetensorsFile const now(path);
+        for (auto const& entry : now.entries()) {
+            ByteHash hash;
+            hash.update(entry.bytes);
+            auto const it = file.tensors.find(entry.name);
+            if (it != file.tensors.end() && hash.digest() != it->second)
+                return " in tensor " + detail::shown(entry.name);
+        }
+    } catch (Error const&) {}  // a header that does not describe the file
+    return " in its header";
+}
+
 void verify(fs::path const& path, Manifest::File const& file) {
     check_size(path, file);
     if (!file.xxh64 || !ByteHash().digest()) return;
@@ -71,8 +87,9 @@ void verify(fs::path const& path, Manifest::File const& file) {
     ::close(descriptor);
     errno = reason;
     if (n < 0) fail_with_errno("read", path);
-    check(hash.digest() == file.xxh64, "{} is damaged: expected XXH64 {}, has {}", path.string(), *file.xxh64,
-          *hash.digest());
+    if (hash.digest() == file.xxh64) return;
+    fail("{} is damaged{}: expected XXH64 {}, has {}", path.string(), damaged_part(path, file), *file.xxh64,
+         *hash.digest());
 }
 
 /// Throws Error unless `manifest`, which lies in `folder`, lists every part, and plain names only.
@@ -158,7 +175,7 @@ std::vector<Manifest::File> write_checkpoint_part(fs::path const& aside, std::in
         auto name = detail::part_name(kind, part);
         auto written = write_safetensors(aside / name, kind == detail::weights_kind ? weights : optimizer,
                                          {{"step", std::to_string(step)}});
-        files.push_back({name, written.bytes, written.xxh64});
+        files.push_back({name, written.bytes, written.xxh64, std::move(written.tensors)});
     }
     return files;
 }

@@ -1,1 +1,2 @@
 #include "plait/io/file-inl.hpp"
+#include "plait/io/mapped_file-inl.hpp"

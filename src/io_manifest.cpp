@@ -79,6 +79,7 @@ std::string manifest_text(Manifest const& m) {
     for (auto const& f : m.files) {
         Json file{{"name", f.name}, {"bytes", f.bytes}};
         if (f.xxh64) file["xxh64"] = *f.xxh64;
+        if (!f.tensors.empty()) file["tensors"] = f.tensors;
         files.push_back(file);
     }
     Json json{{"format", Manifest::format},
@@ -119,7 +120,9 @@ Manifest read_manifest(fs::path const& path) {
         m.tokens = json.at("tokens").get<std::int64_t>();
         m.strings = json.at("strings").get<std::map<std::string, std::string>>();
         for (auto const& f : json.at("files")) {
-            m.files.push_back({f.at("name").get<std::string>(), f.at("bytes").get<std::int64_t>(), {}});
+            m.files.push_back({f.at("name").get<std::string>(), f.at("bytes").get<std::int64_t>(), {}, {}});
+            if (f.contains("tensors"))
+                m.files.back().tensors = f["tensors"].get<std::map<std::string, std::string>>();
             if (f.contains("xxh64")) m.files.back().xxh64 = f["xxh64"].get<std::string>();
             check(hashed || !m.files.back().xxh64, "{} has been changed: it has lost its hash",
                   path.string());

@@ -146,9 +146,15 @@ WrittenFile write_safetensors(std::filesystem::path const& path, std::span<Named
     };
     put(std::as_bytes(std::span(&length, 1)));
     put(std::as_bytes(std::span(text)));
-    for (auto const* a : order) put(a->bytes);
+    std::map<std::string, std::string> tensors;
+    for (auto const* a : order) {
+        put(a->bytes);
+        ByteHash own;
+        own.update(a->bytes);
+        if (auto digest = own.digest()) tensors[a->name] = *digest;
+    }
     out.finish();
-    return {out.bytes(), hash.digest()};
+    return {out.bytes(), hash.digest(), std::move(tensors)};
 }
 
 SafetensorsFile::SafetensorsFile(std::filesystem::path path) : path_(std::move(path)) {

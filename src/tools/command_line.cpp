@@ -117,6 +117,46 @@ void add_generate(CLI::App& app, GenerateArguments& generate) {
     app.add_flag("--quiet", generate.quiet, "No line with tokens/s on standard error");
 }
 
+void add_report(CLI::App& app, ReportArguments& report) {
+    app.add_option("RUN", report.runs, "Folders of runs; several are compared")->required();
+    app.add_option("--out", report.out, "File to write; else report.html of the first run");
+}
+
+void add_prepare(CLI::App& app, PrepareArguments& prepare) {
+    app.add_option("PATH", prepare.paths, "Files and folders with text")->required();
+    app.add_option("--out", prepare.out, "Folder to write")->required();
+    app.add_option("--vocab", prepare.vocab, "Tokens to learn")->capture_default_str();
+    app.add_option("--tokenizer", prepare.tokenizer, "Use this tokenizer.json; none is trained then");
+    app.add_option("--validation", prepare.validation, "Part of the text for validation")
+        ->capture_default_str();
+    // One value each, so that paths may follow.
+    for (auto [name, globs, help] :
+         {std::tuple{"--include", &prepare.include, "Only such files of folders: '*.cpp'"},
+          {"--exclude", &prepare.exclude, "No such files: 'build/**'"}})
+        app.add_option(name, *globs, help)->expected(1)->take_all();
+    app.add_option("--max-file-bytes", prepare.max_file_bytes, "Leave larger files out");
+    app.add_option("--max-bytes", prepare.max_bytes, "Of all text; files beyond are left out");
+    app.add_option("--shard-tokens", prepare.shard_tokens, "Where a file of tokens ends")
+        ->capture_default_str();
+    app.add_option("--format", prepare.format, "plait, or llm.c")->capture_default_str();
+    app.add_option("--threads", prepare.threads, "0 takes all cores")->capture_default_str();
+}
+
+void check_prepare(PrepareArguments const& p) {
+    check<UsageError>(p.vocab >= 257 && p.vocab <= 1 << 20, "--vocab {}: must be from 257 to {}", p.vocab,
+                      1 << 20);
+    check<UsageError>(p.validation >= 0 && p.validation < 1,
+                      "--validation {}: must be at least 0 and below 1", p.validation);
+    check<UsageError>(p.max_file_bytes >= 0, "--max-file-bytes {}: must not be negative", p.max_file_bytes);
+    check<UsageError>(p.max_bytes >= 0, "--max-bytes {}: must not be negative", p.max_bytes);
+    // llm.c counts in 31 bits, and a shard ends with a whole document.
+    check<UsageError>(p.shard_tokens >= 1 && p.shard_tokens <= 1 << 30,
+                      "--shard-tokens {}: must be from 1 to {}", p.shard_tokens, 1 << 30);
+    check<UsageError>(p.format == "plait" || p.format == "llm.c", "--format {}: there is plait and llm.c",
+                      p.format);
+    check<UsageError>(p.threads >= 0 && p.threads <= 1024, "--threads {}: must be from 0 to 1024", p.threads);
+}
+
 /// Fails on what no option took.
 void refuse_rest(CLI::App const& app, std::string const& command) {
     auto rest = app.remaining();
@@ -144,8 +184,8 @@ void check_generate(GenerateArguments const& g) {
 }
 
 void refuse_unknown_command(std::string const& first) {
-    std::vector<std::string> const known{"train", "generate", "--version", "--help"};
-    bool const later = first == "prepare" || first == "report" || first == "plan";
+    std::vector<std::string> const known{"prepare", "train", "generate", "report", "--version", "--help"};
+    bool const later = first == "plan";
     check<UsageError>(!later, "plait {} is not in this version yet", first);
     auto find = [&](auto const& name) { return std::find(known.begin(), known.end(), name) != known.end(); };
     check<UsageError>(find(first) || first == "-h", "plait: there is no command {}: the nearest is {}", first,
@@ -166,10 +206,15 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     std::vector<std::string> dumps;
     std::vector<Override> flags;
     app.add_flag("--version", version, "Print what was built in and found");
+    auto* prepare = app.add_subcommand("prepare", "Make a tokenizer and tokens from text")->allow_extras();
     auto* train = app.add_subcommand("train", "Train a model on text")->allow_extras();
     auto* generate = app.add_subcommand("generate", "Continue a text with a trained model")->allow_extras();
+    add_prepare(*prepare, line.prepare);
     add_train(*train, line.train, dumps, flags);
+    auto* report =
+        app.add_subcommand("report", "Write a page of a run's curves, memory and samples")->allow_extras();
     add_generate(*generate, line.generate);
+    add_report(*report, line.report);
     try {
         std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
         app.parse(std::move(arguments));
@@ -182,7 +227,11 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
         fail<UsageError>("plait{}: {}", given.empty() ? "" : " " + given[0], what);
     }
     if (version) line.command = CommandLine::Command::version;
-    if (train->parsed()) {
+    if (prepare->parsed()) {
+        refuse_rest(*prepare, "prepare");
+        line.command = CommandLine::Command::prepare;
+        check_prepare(line.prepare);
+    } else if (train->parsed()) {
         refuse_rest(*train, "train");
         line.command = CommandLine::Command::train;
         for (auto const& d : dumps) line.train.dumps.push_back(dump_of(d));
@@ -195,6 +244,9 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
         refuse_rest(*generate, "generate");
         line.command = CommandLine::Command::generate;
         check_generate(line.generate);
+    } else if (report->parsed()) {
+        refuse_rest(*report, "report");
+        line.command = CommandLine::Command::report;
     } else if (!version) {
         line.help = app.help();
     }

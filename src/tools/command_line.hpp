@@ -37,12 +37,32 @@ struct GenerateArguments {
     bool json = false, quiet = false;
 };
 
+struct ReportArguments {
+    std::vector<std::string> runs;  // folders
+    std::string out;                // file; empty: report.html of the first run
+};
+
+struct PrepareArguments {
+    std::string out;                 // folder
+    std::vector<std::string> paths;  // files and folders
+    std::int64_t vocab = 8192;
+    std::string tokenizer;                           // a tokenizer.json to use; empty: one is trained
+    double validation = 0.05;                        // part of the text
+    std::vector<std::string> include, exclude;       // globs of files in folders
+    std::int64_t max_file_bytes = 0, max_bytes = 0;  // 0: no limit
+    std::int64_t shard_tokens = 32 << 20;
+    std::string format = "plait";
+    std::int64_t threads = 0;  // 0: all cores
+};
+
 struct CommandLine {
-    enum class Command : std::uint8_t { help, version, train, generate };
+    enum class Command : std::uint8_t { help, version, prepare, train, generate, report };
     Command command = Command::help;
     std::string help;  // the text to print for Command::help
+    PrepareArguments prepare;
     TrainArguments train;
     GenerateArguments generate;
+    ReportArguments report;
 };
 
 /// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an

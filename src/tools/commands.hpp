@@ -6,6 +6,9 @@
 
 namespace plait::tools {
 
+/// `plait prepare`; gives the exit code.
+int prepare(PrepareArguments const& arguments);
+
 /// `plait train`; gives the exit code.
 int train(TrainArguments const& arguments);
 
@@ -15,5 +18,8 @@ int refuse(std::exception_ptr wrong);
 
 /// `plait generate`; gives the exit code.
 int generate(GenerateArguments const& arguments);
+
+/// `plait report`; gives the exit code.
+int report(ReportArguments const& arguments);
 
 }  // namespace plait::tools

@@ -20,7 +20,8 @@ struct Globs {
     bool operator==(Globs const&) const = default;
 };
 
-/// Where validation text comes from: a part of data.path (see split_text), or a file or folder of its own.
+/// Where validation text comes from: a part of data.path (see split_text), or a file or folder of its own. A
+/// prepared folder has its own part.
 struct Validation {
     double fraction = 0.05;  // meant when `path` is empty
     std::string path;
@@ -43,27 +44,36 @@ struct ModelConfig {
 };
 
 struct DataConfig {
-    std::vector<std::string> path;
+    std::vector<std::string> path;  // text, files of tokens, or a folder that plait prepare made
+    std::string tokenizer;          // tokenizer.json of the tokens; a prepared folder has its own
     std::vector<std::string>
         extensions;              // ".txt"; "": names without one; of files in folders; empty takes all
     std::int64_t max_bytes = 0;  // 0: no limit
     Validation validation;
     std::int64_t batch = 16, seq = 128;
 
-    using fields = Fields<&DataConfig::path, &DataConfig::extensions, &DataConfig::max_bytes,
-                          &DataConfig::validation, &DataConfig::batch, &DataConfig::seq>;
+    using fields =
+        Fields<&DataConfig::path, &DataConfig::tokenizer, &DataConfig::extensions, &DataConfig::max_bytes,
+               &DataConfig::validation, &DataConfig::batch, &DataConfig::seq>;
 };
 
 struct OptimizerConfig {
+    std::string curve = "cosine";
     double rate = 1e-3, min_rate = 1e-4;
     std::int64_t warmup = 20;  // steps
+    double decay = 0.2;        // the last part of run.steps, where the curve wsd goes down
     double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
     double clip = 1;  // largest gradient norm; 0: no clipping
     Globs decay_globs{{"**.weight", "!**.*norm*.weight"}};
+    double spike = 0;            // deviations above the running mean that make a loss a spike; 0: none is one
+    std::int64_t skips = 0;      // bad steps in a row that are skipped
+    std::int64_t rollbacks = 0;  // times that the run goes back to the last checkpoint after them
 
-    using fields = Fields<&OptimizerConfig::rate, &OptimizerConfig::min_rate, &OptimizerConfig::warmup,
-                          &OptimizerConfig::weight_decay, &OptimizerConfig::beta1, &OptimizerConfig::beta2,
-                          &OptimizerConfig::eps, &OptimizerConfig::clip, &OptimizerConfig::decay_globs>;
+    using fields = Fields<&OptimizerConfig::curve, &OptimizerConfig::rate, &OptimizerConfig::min_rate,
+                          &OptimizerConfig::warmup, &OptimizerConfig::decay, &OptimizerConfig::weight_decay,
+                          &OptimizerConfig::beta1, &OptimizerConfig::beta2, &OptimizerConfig::eps,
+                          &OptimizerConfig::clip, &OptimizerConfig::decay_globs, &OptimizerConfig::spike,
+                          &OptimizerConfig::skips, &OptimizerConfig::rollbacks>;
 };
 
 struct GranularityConfig {

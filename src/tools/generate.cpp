@@ -8,19 +8,11 @@
 #include "plait/io/file.hpp"
 #include "plait/train/decoder.hpp"
 #include "plait/train/saving.hpp"
+#include "text_codec.hpp"
 #include "text_stream.hpp"
 
 namespace plait::tools {
 namespace {
-
-// Tokens are bytes.
-constexpr std::int64_t known_tokens = 256;
-std::vector<std::int32_t> encode(std::string_view text) {
-    std::vector<std::int32_t> tokens;
-    for (char c : text) tokens.push_back(static_cast<unsigned char>(c));
-    return tokens;
-}
-std::string decode(std::int32_t token) { return std::string(1, static_cast<char>(token)); }
 
 Config config_of(std::string const& run) {
     auto path = std::filesystem::path(run) / "config.toml";
@@ -114,11 +106,11 @@ struct Sequence {
 /// All prompts through the slots of a decoder: a prompt takes the first slot that is free.
 class Generation {
   public:
-    Generation(GenerateArguments const& a, Decoder& decoder)
-        : a_(a), decoder_(decoder), slots_(static_cast<std::size_t>(decoder.sizes().slots)) {
+    Generation(GenerateArguments const& a, TextCodec const& codec, Decoder& decoder)
+        : a_(a), codec_(codec), decoder_(decoder), slots_(static_cast<std::size_t>(decoder.sizes().slots)) {
         for (auto const& prompt : prompts_of(a)) {
-            // Without a prompt the text begins after a line break.
-            auto tokens = encode(prompt.empty() ? "\n" : prompt);
+            auto tokens = codec_.encode(prompt);
+            if (tokens.empty()) tokens.push_back(codec_.start());
             sequences.push_back({prompt, tokens, tokens.size(), TextStream(a.stop)});
         }
     }
@@ -179,17 +171,19 @@ class Generation {
     void take(std::size_t slot, std::span<float const> logits, std::size_t& rest, Show const& show) {
         auto const i = *slots_[slot];
         auto& s = sequences[i];
-        auto known = logits.first(std::min<std::size_t>(logits.size(), known_tokens));
+        auto known = logits.first(static_cast<std::size_t>(codec_.vocabulary()));
         auto token = sample(known, a_.sampling, uniform_of(a_.seed, i, s.made()));
         s.tokens.push_back(token);
         s.last = Clock::now();
         if (s.made() == 1) s.first = s.last;
-        s.done = !s.text.add(decode(token)) || static_cast<std::int64_t>(s.made()) >= a_.tokens;
+        bool const ends = codec_.end() == token || !s.text.add(codec_.decode(token));
+        s.done = ends || static_cast<std::int64_t>(s.made()) >= a_.tokens;
         if (s.done) slots_[slot].reset(), --rest;
         show(i);
     }
 
     GenerateArguments const& a_;
+    TextCodec const& codec_;
     Decoder& decoder_;
     std::vector<std::optional<std::size_t>> slots_;  // the sequence of each
 };
@@ -260,6 +254,10 @@ int generate(GenerateArguments const& a) {
     check<UsageError>(config.model.family != "gpt2" || context <= config.data.seq,
                       "--context {}: this gpt2 has learned {} positions (data.seq); give at most that",
                       context, config.data.seq);
+    auto const codec = TextCodec::of_run(a.run, config.data.path);
+    check<UsageError>(codec.vocabulary() <= config.model.vocab,
+                      "{}: its tokenizer.json has {} tokens, more than model.vocab = {}", a.run,
+                      codec.vocabulary(), config.model.vocab);
     auto checkpoint = checkpoint_of(a);
     auto const compute = parse_dtype(config.plan.compute);
     auto model = make_model(config);
@@ -279,7 +277,7 @@ int generate(GenerateArguments const& a) {
     state->allocate();
     load_weights(checkpoint, *state);
 
-    Generation generation(a, decoder);
+    Generation generation(a, codec, decoder);
     for (std::size_t i = 0; i < generation.sequences.size() && !a.quiet; ++i)
         if (auto given = generation.sequences[i].given; given > static_cast<std::size_t>(context))
             fmt::print(stderr, "plait generate: of the {} tokens of prompt {} the model sees the last {}\n",

@@ -99,8 +99,11 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     text += row("process", outside.process, "measured: code, libraries and graphs, resident now");
     text += row("libraries", outside.libraries, "estimated: what they take at their first call");
     text += row("text", outside.text, outside.text ? "measured" : "none was read");
-    text += row("checkpoint", 0, "written straight from the arena");
-    text += row("in all", programs.arena_bytes() + outside.process + outside.libraries + outside.text);
+    text += row("checkpoint", programs.snapshot_bytes,
+                programs.snapshot_bytes ? "exact: a copy that is written while training goes on"
+                                        : "written straight from the arena");
+    text += row("in all", programs.arena_bytes() + programs.snapshot_bytes + outside.process +
+                              outside.libraries + outside.text);
     return text;
 }
 

@@ -38,10 +38,14 @@ int main(int argc, char** argv) {
             case CommandLine::Command::version:
                 print_version();
                 return 0;
+            case CommandLine::Command::prepare:
+                return prepare(line.prepare);
             case CommandLine::Command::train:
                 return train(line.train);
             case CommandLine::Command::generate:
                 return generate(line.generate);
+            case CommandLine::Command::report:
+                return report(line.report);
         }
     } catch (std::exception const& e) {
         std::fflush(stdout);

@@ -1,13 +1,20 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
 
 #include "plait/autograd/gradients.hpp"
 #include "plait/graph/glob.hpp"
 #include "plait/models/language.hpp"
+#include "plait/ops/elementwise.hpp"
 #include "plait/ops/gradient_norm.hpp"
 #include "plait/optim/adamw.hpp"
 #include "plait/optim/clip.hpp"
+#include "plait/parallel/layout.hpp"
+#include "plait/parallel/lines.hpp"
+#include "plait/train/shared_state.hpp"
 
 namespace plait::tools {
 namespace {
@@ -45,6 +52,44 @@ void check_decay_globs(Config const& config, State const& state) {
     }
 }
 
+optim::Curve curve_of(Config const& config) {
+    auto const& o = config.optimizer;
+    auto const steps = config.run.steps, warmup = std::min(o.warmup, steps);
+    if (o.curve == "constant") return optim::constant(o.rate, warmup);
+    if (o.curve == "linear") return optim::linear(o.rate, warmup, steps, o.min_rate);
+    if (o.curve == "cosine") return optim::cosine(o.rate, warmup, steps, o.min_rate);
+    auto const decay = static_cast<std::int64_t>(std::llround(o.decay * static_cast<double>(steps)));
+    return optim::wsd(o.rate, warmup, steps, std::min(decay, steps - warmup), o.min_rate);
+}
+
+/// f32[]: what `limit` holds when a step begins.
+Tensor limit_of(std::shared_ptr<float const> limit) {
+    return feed_input("loss_limit", {f32, {}}, [limit](StepInfo const&, std::byte* to) {
+        std::memcpy(to, limit.get(), sizeof *limit);
+    });
+}
+
+/// What this rank copies of the state when it saves while training goes on: its share of the distinct blocks.
+std::int64_t planned_snapshot(Programs const& programs) {
+    auto const& variables = programs.state->variables();
+    auto const& mesh = programs.plan.mesh();
+    MeshSizes sizes;
+    for (auto const& axis : mesh.axes()) sizes[axis.name] = axis.size;
+    auto const lines = resolve_lines(programs.plan, programs.train.dumps().passed, variables);
+    std::vector<std::int64_t> places;
+    for (int r = 0; r < mesh.ranks(); ++r) {
+        Mesh const other(sizes, r);
+        for (auto const& v : variables) {
+            auto const [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), other);
+            places.push_back(BlockHolders::place_number(shape, place));
+        }
+    }
+    std::int64_t bytes = 0;
+    for (auto v : BlockHolders(std::move(places), variables.size()).written_by(mesh.rank()))
+        bytes += snapshot_bytes(programs.state->block_of(*variables[v]));
+    return bytes;
+}
+
 /// The norm before clipping, which a limit of 0 leaves out.
 Tensor clipped_norm(Gradients& gradients, double clip) {
     if (clip > 0) return clip_norm(gradients, clip);
@@ -80,7 +125,9 @@ std::shared_ptr<State> state_of(Model& model, std::shared_ptr<Backend> backend) 
 
 Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend) {
     auto const& o = config.optimizer;
-    auto rate = optim::cosine(o.rate, std::min(o.warmup, config.run.steps), config.run.steps, o.min_rate);
+    auto rate = curve_of(config);
+    std::shared_ptr<float> limit;
+    if (o.spike > 0) limit = std::make_shared<float>(std::numeric_limits<float>::max());
     auto adam = make_optimizer(config, rate);
     auto columns = token_columns(config.data.batch, config.data.seq);
     auto scratch = std::make_shared<Scratch>(backend);
@@ -96,7 +143,10 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
                 value_and_gradients(m, [&] { return models::loss(m, b.tokens, b.targets); });
             auto norm = clipped_norm(gradients, o.clip);
             adam.update(m, gradients);
-            return {{"loss", loss}, {"grad_norm", norm}};
+            Row row{{"loss", loss}, {"grad_norm", norm}};
+            // Not a number above the limit, so the step stores nothing then.
+            if (limit) row.emplace_back("room", sqrt(limit_of(limit) - loss));
+            return row;
         };
         auto validate = [&](Batch const& b) -> Row {
             nn::Inference inference;
@@ -107,9 +157,12 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
                         scratch,
                         rate,
                         compile(plan, s, columns, train, scratch),
-                        compile(plan, s, columns, validate, scratch)};
+                        compile(plan, s, columns, validate, scratch),
+                        limit};
     };
-    return std::visit(compile_both, model);
+    auto programs = std::visit(compile_both, model);
+    if (config.checkpoint.every > 0) programs.snapshot_bytes = planned_snapshot(programs);
+    return programs;
 }
 
 void keep_matrices_in(Model& model, DType dtype) {

@@ -24,8 +24,11 @@ struct Programs {
     std::shared_ptr<State> state;
     std::shared_ptr<Scratch> scratch;
     optim::Curve rate;
-    Step train;     // (tokens, targets) -> loss, grad_norm
+    Step train;     // (tokens, targets) -> loss, grad_norm; stores nothing when the loss is above *loss_limit
     Step validate;  // (tokens, targets) -> loss
+
+    std::shared_ptr<float> loss_limit{};  // null without optimizer.spike
+    std::int64_t snapshot_bytes = 0;      // of the copy that is saved while training goes on; 0 without one
 
     /// Bytes of all that is planned: what a rank holds from its first step on.
     std::int64_t arena_bytes() const { return state->bytes() + scratch->bytes(); }

@@ -16,21 +16,20 @@ void want(bool ok, std::string const& line, Config const& config, fmt::format_st
 }  // namespace
 
 void check_plan_lines(Config const& config, State const& state) {
-    std::vector<std::string> const axes(std::begin(mesh_axes), std::end(mesh_axes));
     for (auto const& text : config.plan.lines) {
-        auto const line = parse_plan_line(text);
-        want(std::find(axes.begin(), axes.end(), line.axis) != axes.end(), text, config,
-             "there is no axis {}: the nearest is {}", line.axis, nearest_name(line.axis, axes));
-        // The others may speak of activations, which are known once the step is recorded.
-        if (!line.stores || line.what == Stored::activation) continue;
-        std::string last;
-        bool const found =
-            std::any_of(state.variables().begin(), state.variables().end(), [&](auto const& v) {
-                if (v->kind != VariableKind::parameter) return false;
-                last = v->path;
-                return glob_matches(line.glob, v->path);
-            });
-        want(found, text, config, "{} names nothing; there is {}", line.glob, last);
+        auto const plan = Plan().line(text);
+        for (auto const& line : plan.lines()) {
+            // The others may speak of activations, which are known once the step is recorded.
+            if (!line.stores || line.what == Stored::activation || line.glob == "**") continue;
+            std::string last;
+            bool const found =
+                std::any_of(state.variables().begin(), state.variables().end(), [&](auto const& v) {
+                    if (v->kind != VariableKind::parameter) return false;
+                    last = v->path;
+                    return glob_matches(line.glob, v->path);
+                });
+            want(found, text, config, "{} names nothing; there is {}", line.glob, last);
+        }
     }
 }
 

@@ -44,13 +44,24 @@ RunFolder::RunFolder(Config const& config, bool resume) : config_(config), path_
             notes_.push_back(fmt::format("nothing is saved in {}: starting at step 0", path_.string()));
         return;
     }
+    lock();
     check<UsageError>(
         resume, "run.out = {} ({}): holds a run already: give --resume to go on with it, or another run.out",
         value_text(config.run.out), config.origins.at("run.out"));
     take_checkpoint();
 }
 
+void RunFolder::lock() {
+    if (lock_) return;
+    lock_.emplace(path_ / ".lock");
+    check<UsageError>(lock_->held(),
+                      "run.out = {} ({}): another process trains in this folder: wait for its end, or give "
+                      "another run.out",
+                      value_text(config_.run.out), config_.origins.at("run.out"));
+}
+
 void RunFolder::take_checkpoint() {
+    abandon_checkpoint(path_);  // of a process that was killed while it saved
     auto found = find_checkpoint(path_);
     for (auto const& note : found.notes) notes_.push_back(note);
     if (!found.checkpoint) {
@@ -90,17 +101,38 @@ std::string RunFolder::text_fingerprint() const {
     return it == strings.end() ? "" : it->second;
 }
 
-void RunFolder::open() {
+void RunFolder::open(int ranks) {
+    ranks_ = ranks;
     try {
         make_folder(path_);
+        bool const looked = lock_.has_value();
+        lock();
+        // Another process may have begun and ended a run since the constructor looked.
+        check(looked || !holds_run(path_), "another process has begun a run here meanwhile");
         write_file_atomically(path_ / "config.toml", config_text(config_));
         metrics_.emplace(path_ / "metrics.jsonl", checkpoint_ ? step() : -1);
+        // Without a checkpoint step 0 is done again as well.
+        if (config_.run.tensorboard) tensorboard_.emplace(path_, checkpoint_ ? step() + 1 : 0);
+    } catch (UsageError const&) {
+        throw;
     } catch (Error const& e) {
         fail<UsageError>("run.out = {} ({}): {}", value_text(config_.run.out), config_.origins.at("run.out"),
                          e.what());
     }
     if (auto n = metrics_->cut_rows(); n > 0 && checkpoint_)
         notes_.push_back(fmt::format("{} rows after step {} were cut from metrics.jsonl", n, step()));
+}
+
+void RunFolder::write_row(MetricsRow const& row) {
+    metrics_->write(row);
+    if (tensorboard_) tensorboard_->write(row, ranks_);
+}
+
+void RunFolder::cut_rows(std::int64_t step) {
+    metrics_->write_waiting();
+    metrics_.reset();
+    metrics_.emplace(path_ / "metrics.jsonl", step);
+    if (tensorboard_) tensorboard_.emplace(path_, step + 1);
 }
 
 std::string RunFolder::resume_command(int ranks) const {

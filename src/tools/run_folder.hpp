@@ -7,7 +7,9 @@
 
 #include "config.hpp"
 #include "plait/io/checkpoint.hpp"
+#include "plait/io/file.hpp"
 #include "plait/train/metrics.hpp"
+#include "plait/train/tensorboard.hpp"
 
 namespace plait::tools {
 
@@ -18,9 +20,10 @@ Manifest manifest_of(Config const& config, std::int64_t step, std::string const&
 /// The folder of a training run: config.toml, metrics.jsonl and checkpoints/. One rank looks after it.
 class RunFolder {
   public:
-    /// Looks at run.out and changes nothing. Throws UsageError for a folder that holds a run unless `resume`,
-    /// for one whose checkpoints are all damaged, and for a checkpoint of another model, batch or seed,
-    /// naming the key.
+    /// Looks at run.out and changes no more than to lock a folder that holds a run, and to remove what a save
+    /// that was interrupted left there. Throws UsageError for one that holds a run unless `resume`, for one
+    /// that another process trains in, for one whose checkpoints are all damaged, and for a checkpoint of
+    /// another model, batch or seed, naming the key.
     RunFolder(Config const& config, bool resume);
 
     /// Steps done by the checkpoint to go on from; 0 without one.
@@ -31,22 +34,31 @@ class RunFolder {
     /// What the checkpoint's manifest says of the text; empty without one.
     std::string text_fingerprint() const;
 
-    /// Makes the folder, writes config.toml and cuts metrics after the checkpoint's step. Throws UsageError
-    /// when the folder cannot be written.
-    void open();
-    void write_row(MetricsRow const& row) { metrics_->write(row); }
+    /// Makes and locks the folder, writes config.toml and cuts metrics after the checkpoint's step. Throws
+    /// UsageError when the folder cannot be written, or another process was faster. `ranks` is their number.
+    void open(int ranks);
+    /// Into metrics.jsonl and, with run.tensorboard, an event file.
+    void write_row(MetricsRow const& row);
+    /// What they hold of steps after `step` counts no more.
+    void cut_rows(std::int64_t step);
+    /// Writes the rows that wait for room on the disk.
+    void write_waiting_rows() { metrics_->write_waiting(); }
     /// The command that goes on with this run on as many ranks.
     std::string resume_command(int ranks) const;
 
   private:
+    void lock();
     void take_checkpoint();
     void compare(std::string const& saved_config);
 
     Config config_;
     std::filesystem::path path_;
+    std::optional<FileLock> lock_;
     std::optional<Checkpoint> checkpoint_;
     std::vector<std::string> notes_;
     std::optional<MetricsFile> metrics_;
+    std::optional<TensorBoardFile> tensorboard_;
+    int ranks_ = 1;
 };
 
 }  // namespace plait::tools

@@ -22,7 +22,7 @@ std::string count(std::int64_t n) { return count_text(static_cast<double>(n)); }
 
 void check_memory(Programs const& programs, int ranks_here) {
     auto has = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-    auto wants = programs.arena_bytes() * ranks_here;
+    auto wants = (programs.arena_bytes() + programs.snapshot_bytes) * ranks_here;
     check<UsageError>(
         wants <= has,
         "the run needs {} of memory, this machine has {}: use a smaller model or data.batch, more "
@@ -45,7 +45,8 @@ void describe(Config const& config, World const& cluster, Programs const& progra
 
 /// What belongs to one rank or its machine; the text is compared itself.
 bool is_own(std::string const& key) {
-    for (auto const* own : {"data.path", "data.validation", "run.out", "run.cluster", "run.threads"})
+    for (auto const* own :
+         {"data.path", "data.tokenizer", "data.validation", "run.out", "run.cluster", "run.threads"})
         if (key == own) return true;
     return false;
 }
@@ -65,10 +66,13 @@ Claims claims_of(Config const& config, Programs const& programs, std::string con
     for (auto const& line : programs.plan.lines()) lines += "; " + to_string(line);
     claims.emplace_back("the plan", sizes + lines);
     auto const& program = programs.train.program();
-    for (auto const& i : program.instructions) ops += fmt::format("{} ", i.op.name());
-    claims.emplace_back("the program", fmt::format("{} instructions, {} pieces, {} visits, {:016x}",
-                                                   program.instructions.size(), program.pieces.size(),
-                                                   program.visits.size(), hash_name(ops)));
+    // What ranks do together; alone, one may do for all what others leave out.
+    for (auto const& i : program.instructions)
+        if (i.collective)
+            ops += fmt::format("{} {} {} ", i.op.name(), i.collective->axis, to_string(i.out[0].meta));
+    claims.emplace_back("the program",
+                        fmt::format("{} collectives, {} pieces, {} visits, {:016x}", program.collectives,
+                                    program.pieces.size(), program.visits.size(), hash_name(ops)));
     return claims;
 }
 
@@ -96,10 +100,10 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
         return;
     }
     together(world, [&] {
-        auto const& corpus = process.corpus(config.data);
+        auto const& corpus = process.corpus(config);
         if (first) say("text    {}", corpus.summary());
         // A text that is too short is said before anything that is too large.
-        Loader(corpus.train_bytes(), corpus.train, config.data.batch, config.data.seq, 1);
+        Loader(corpus.train_tokens(), corpus.train, config.data.batch, config.data.seq, 1);
         if (first && corpus.validation.empty()) say("note    no validation: its part of the text is empty");
     });
     Mesh const mesh(world, sizes);
@@ -112,7 +116,8 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
     agree(world, claims_of(config, *programs, process.text()));
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
     together(world, [&] {
-        if (first) folder->open();
+        if (first) folder->open(world.size());
+        if (first) keep_tokenizer(process.corpus(config), config.run.out, done > 0);
     });
     tell_notes();
     if (first) {
@@ -166,7 +171,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     std::int64_t text = 0;
     auto outside = measure_outside(0, backend->workers());
     if (!config.data.path.empty()) {
-        auto corpus = load_corpus(config.data);
+        auto corpus = load_corpus(config);
         say("text        {}", corpus.summary());
         text = corpus.resident_bytes();
     }

@@ -1,11 +1,13 @@
 #include "trainer.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
 #include <numbers>
+#include <utility>
 
 #include "plait/data/entropy.hpp"
+#include "plait/train/speed.hpp"
 
 namespace plait::tools {
 namespace {
@@ -15,9 +17,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
-
-/// "nan" without the sign that some processors give it.
-std::string number_text(float x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); }
 
 std::uint64_t seed_of(Config const& config) { return static_cast<std::uint64_t>(config.run.seed); }
 
@@ -29,10 +28,10 @@ std::int64_t wire_bytes(Mesh const& mesh) {
 
 }  // namespace
 
-Corpus const& Process::corpus(DataConfig const& data) {
+Corpus const& Process::corpus(Config const& config) {
     std::lock_guard lock(mutex_);
     if (!corpus_) {
-        corpus_ = load_corpus(data);
+        corpus_ = load_corpus(config);
         text_ = corpus_->fingerprint();
     }
     return *corpus_;
@@ -58,15 +57,15 @@ Trainer::Trainer(Config const& config, Process& process, Programs& programs, Com
       folder_(folder),
       checkpoint_(checkpoint),
       shared_(world, programs.state),
-      corpus_(process.corpus(config.data)),
-      loader_(corpus_.train_bytes(), corpus_.train, config.data.batch, config.data.seq, seed_of(config)),
+      corpus_(process.corpus(config)),
+      loader_(corpus_.train_tokens(), corpus_.train, config.data.batch, config.data.seq, seed_of(config)),
       rows_(mesh_.samples(config.data.batch)),
-      done_(checkpoint ? checkpoint->manifest.step : 0),
+      losses_(config.optimizer.spike),
       last_(checkpoint ? checkpoint->folder.string() : "") {
     Meta meta{i32, {rows_.second - rows_.first, config.data.seq}};
     for (auto const* name : {"tokens", "targets"}) batch_[name] = Array(meta);
     if (corpus_.validation.empty()) return;
-    validation_.emplace(corpus_.validation_bytes(), corpus_.validation, config.data.batch, config.data.seq,
+    validation_.emplace(corpus_.validation_tokens(), corpus_.validation, config.data.batch, config.data.seq,
                         seed_of(config), Order::fixed, "validation");
 }
 
@@ -79,7 +78,7 @@ void Trainer::run() {
     auto start = Clock::now();
     if (validation_ && !checkpoint_) {
         auto row = validated({{"step", std::int64_t{0}}});
-        if (first()) folder_->write_row(row);
+        write_row(row);
     }
     look_for_signals();
     while (done_ < config_.run.steps && !stop_) {
@@ -87,18 +86,32 @@ void Trainer::run() {
         auto every = config_.checkpoint.every;
         if (every > 0 && done_ % every == 0 && done_ < config_.run.steps && !stop_) save();
     }
-    auto saved = save();
-    if (first()) finish(saved, seconds_since(start));
+    save_last();
+    together(world_, [&] {
+        if (first()) folder_->write_waiting_rows();
+    });
+    if (first()) finish(seconds_since(start));
 }
 
 void Trainer::note(std::string const& line) {
     if (progress_) progress_->note(line);
 }
 
-void Trainer::finish(std::string const& saved, double seconds) {
+void Trainer::write_row(MetricsRow const& row) {
+    if (!first()) return;
+    try {
+        folder_->write_row(row);
+        rows_wait_ = false;
+    } catch (Error const& e) {
+        if (!std::exchange(rows_wait_, true))
+            note(fmt::format("step {}: {}: rows wait in memory, training goes on", done_, e.what()));
+    }
+}
+
+void Trainer::finish(double seconds) {
     if (done_ < config_.run.steps) {
         note(fmt::format("stopped by {} after step {}/{}; saved {}; go on with: {}",
-                         StopSignals::name_of(static_cast<int>(stop_)), done_, config_.run.steps, saved,
+                         StopSignals::name_of(static_cast<int>(stop_)), done_, config_.run.steps, last_,
                          folder_->resume_command(world_.size())));
         return;
     }
@@ -106,17 +119,25 @@ void Trainer::finish(std::string const& saved, double seconds) {
     if (bits_)
         note(fmt::format("validation {:.3f} bits per byte, byte-bigram entropy of the same text {:.3f}",
                          *bits_, conditional_entropy(corpus_.validation_copy(), 2)));
-    note(fmt::format("saved {}; try: plait generate {} --prompt ...", saved, config_.run.out));
+    note(fmt::format("saved {}; try: plait generate {} --prompt ...", last_, config_.run.out));
 }
 
 void Trainer::prepare() {
+    auto& backend = programs_.state->backend();
+    world_.barrier().wait();  // ranks that share a machine measure at one time, as they will train
+    ceiling_ = matmul_rate(backend, parse_dtype(config_.plan.compute));
+    flops_ = program_flops(programs_.train.program());
     together(world_, [&] {
         programs_.state->set_seed(seed_of(config_));
         programs_.state->allocate();
     });
     if (checkpoint_) restore_checkpoint(shared_, *checkpoint_);
     programs_.train.set_seed(seed_of(config_));
-    programs_.train.set_steps_done(done_);
+    if (checkpoint_) take_up(checkpoint_->manifest);
+    using From = CheckpointSaver::From;
+    saver_.emplace(shared_, config_.run.out, config_.checkpoint.every > 0 ? From::snapshot : From::memory);
+    check(saver_->bytes() == programs_.snapshot_bytes, "the snapshot takes {} bytes, but {} were planned",
+          saver_->bytes(), programs_.snapshot_bytes);
 }
 
 void Trainer::look_for_signals() {
@@ -138,16 +159,18 @@ MetricsRow Trainer::validated(MetricsRow row) {
         fill(*validation_, b);
         loss += programs_.validate(batch_).front().second.item() / static_cast<double>(batches);
     }
-    bits_ = loss / std::numbers::ln2;
-    note(fmt::format("step {}/{}  validation loss {:.3f}, {:.3f} bits per byte", done_, config_.run.steps,
-                     loss, *bits_));
-    row.insert(row.end(), {{"validation_loss", loss}, {"validation_bits_per_byte", *bits_}});
+    row.emplace_back("validation_loss", loss);
+    if (auto const tokens = corpus_.tokens_per_byte()) bits_ = loss / std::numbers::ln2 * *tokens;
+    if (bits_) row.emplace_back("validation_bits_per_byte", *bits_);
+    note(fmt::format("step {}/{}  validation loss {:.3f}{}", done_, config_.run.steps, loss,
+                     bits_ ? fmt::format(", {:.3f} bits per byte", *bits_) : ""));
     return row;
 }
 
 void Trainer::step() {
     auto start = Clock::now();
-    fill(loader_, done_);
+    fill(loader_, done_ + shift_);
+    if (programs_.loss_limit) *programs_.loss_limit = losses_.limit();
     mesh_.reset_traffic();
     auto values = programs_.train(batch_);
     auto seconds = seconds_since(start);
@@ -155,27 +178,31 @@ void Trainer::step() {
     auto loss = static_cast<float>(values.at(0).second.item());
     auto norm = static_cast<float>(values.at(1).second.item());
 
-    std::int64_t worst[] = {process_.signals().number(), !(std::isfinite(loss) && std::isfinite(norm)),
-                            programs_.arena_bytes(), wire_bytes(mesh_)};
+    bool const bad = !(std::isfinite(loss) && std::isfinite(norm) && loss <= losses_.limit());
+    std::int64_t worst[] = {process_.signals().number(), bad, programs_.arena_bytes(), wire_bytes(mesh_),
+                            saver_->busy()};
     take_largest(world_, worst);
     stop_ = worst[0];
+    if (saver_->under_way() && worst[4] == 0) take(saver_->advance());
     bool const good = worst[1] == 0;
 
     auto tokens = config_.data.batch * config_.data.seq;
+    auto const speed = static_cast<double>(tokens) / seconds;
+    // The ceiling is a measurement, so a step may seem to be above it.
+    auto const mfu = std::min(flops_ / (seconds * ceiling_), 1.0);
     MetricsRow row{{"step", number}, {"loss", loss}};
     auto every = config_.run.validate_every;
     bool const look = number == config_.run.steps || (every > 0 && number % every == 0);
     if (good) {
-        auto const speed = static_cast<double>(tokens) / seconds;
-        if (progress_) progress_->step({number, loss, norm, speed, seconds, {}, worst[2]});
+        if (progress_) progress_->step({number, loss, norm, speed, seconds, mfu, worst[2]});
         if (look && validation_) row = validated(std::move(row));
     }
     row.insert(row.end(), {{"grad_norm", norm},
                            {"learning_rate", static_cast<float>(programs_.rate(number))},
                            {"tokens", number * tokens},
-                           {"tokens_per_second", static_cast<double>(tokens) / seconds},
+                           {"tokens_per_second", speed},
                            {"step_seconds", seconds},
-                           {"mfu", std::numeric_limits<double>::quiet_NaN()},
+                           {"mfu", mfu},
                            {"memory_peak_bytes", worst[2]},
                            {"wire_bytes", worst[3]}});
     std::string damage;  // a weight that is not finite, though loss and norm were, or copies that differ
@@ -186,28 +213,15 @@ void Trainer::step() {
             damage = e.what();
         }
     }
-    if (first()) folder_->write_row(row);
-    check<AgreedError>(damage.empty(), "step {}: {}: stopped; the last checkpoint is {}", number, damage,
-                       last_checkpoint());
-    check<AgreedError>(
-        good,
-        "step {}: the loss is {} and the gradient norm {}: stopped, the weights stay those of step {}\n"
-        "the last checkpoint is {}; a lower optimizer.rate or optimizer.clip may help",
-        number, number_text(loss), number_text(norm), number - 1, last_checkpoint());
-}
-
-std::string Trainer::save() {
-    try {
-        shared_.parameter_hash();
-    } catch (AgreedError const& e) {
-        fail<AgreedError>("step {}: {}: not saved; the last checkpoint is {}", done_, e.what(),
+    write_row(row);
+    if (!damage.empty()) {
+        take(saver_->wait());
+        fail<AgreedError>("step {}: {}: stopped; the last checkpoint is {}", number, damage,
                           last_checkpoint());
     }
-    auto manifest = manifest_of(config_, done_, process_.text(), layout_of(config_, mesh_));
-    last_ = save_checkpoint(shared_, config_.run.out, std::move(manifest),
-                            static_cast<int>(config_.checkpoint.keep))
-                .string();
-    return last_;
+    if (!good) return meet_bad_step(loss, norm);
+    losses_.add(loss);
+    bad_in_row_ = 0;
 }
 
 }  // namespace plait::tools

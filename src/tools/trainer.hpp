@@ -7,6 +7,7 @@
 
 #include "corpus.hpp"
 #include "model.hpp"
+#include "plait/train/loss_watch.hpp"
 #include "plait/train/progress.hpp"
 #include "plait/train/saving.hpp"
 #include "plait/train/signals.hpp"
@@ -18,7 +19,7 @@ namespace plait::tools {
 class Process {
   public:
     /// The text and its fingerprint, read by the first rank that asks. Throws UsageError as load_corpus does.
-    Corpus const& corpus(DataConfig const& data);
+    Corpus const& corpus(Config const& config);
     std::string const& text() const { return text_; }
     /// The signals, caught from the first call on.
     StopSignals const& signals();
@@ -51,10 +52,26 @@ class Trainer {
     /// The row with the validation loss, the mean over the first batches of the fixed order.
     MetricsRow validated(MetricsRow row);
     void step();
-    void finish(std::string const& saved, double seconds);
+    /// Skips a step whose loss is a spike or not finite, which has stored nothing, or goes back to the last
+    /// checkpoint, or throws AgreedError; all ranks do the same, as they share the loss.
+    void meet_bad_step(float loss, float norm);
+    /// False where there is no checkpoint to go back to. The data goes on after the bad batches.
+    bool roll_back(std::string const& why);
+    /// Goes on from a checkpoint, once its values are restored.
+    void take_up(Manifest const& manifest);
+    /// Of a checkpoint of now.
+    Manifest manifest() const;
+    /// A row that cannot be written waits in memory.
+    void write_row(MetricsRow const& row);
+    void finish(double seconds);
     std::string last_checkpoint() const { return last_.empty() ? "not there yet" : last_; }
-    /// Weights that are not finite are never saved.
-    std::string save();
+    /// Begins a save, once the one before has ended; training goes on meanwhile, and when it fails too.
+    void save();
+    /// The save at the end of the run. Weights that are not finite, or that differ where ranks should hold
+    /// the same, are never saved.
+    void save_last();
+    /// Takes note of a save that has ended.
+    void take(std::optional<SaveOutcome> const& outcome);
 
     Config const& config_;
     Process& process_;
@@ -69,11 +86,17 @@ class Trainer {
     std::optional<Loader> validation_;
     std::pair<std::int64_t, std::int64_t> rows_;  // of the global batch, this rank's
     std::map<std::string, Array> batch_;
+    std::optional<CheckpointSaver> saver_;
     std::optional<Progress> progress_;
-    std::int64_t done_;           // steps
-    std::int64_t stop_ = 0;       // the signal that some rank has got
-    std::optional<double> bits_;  // per byte, of the newest validation
-    std::string last_;            // folder of the newest checkpoint
+    std::int64_t done_ = 0;                        // steps
+    std::int64_t shift_ = 0;                       // batches that rollbacks left out before the next step
+    std::int64_t bad_in_row_ = 0, rollbacks_ = 0;  // steps up to now; times in this run
+    LossWatch losses_;
+    double flops_ = 0, ceiling_ = 1;  // of a step of this rank; a second that products of its dtype reach
+    std::int64_t stop_ = 0;           // the signal that some rank has got
+    bool rows_wait_ = false;          // on the first rank
+    std::optional<double> bits_;      // per byte, of the newest validation, where bytes are known
+    std::string last_;                // folder of the newest checkpoint
 };
 
 /// "replica=1, data=2, pipeline=1, tensor=1; zero 1; bits fast"

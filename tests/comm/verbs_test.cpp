@@ -43,9 +43,12 @@ TEST_CASE("sums over ranks are one binary tree") {
     CHECK(y != chain);  // the numbers can tell
 }
 
-TEST_CASE("bf16 is summed in f32 and rounded once") {
+TEST_CASE("bf16 is rounded after every addition, so parts of a sum may be made before") {
     std::vector<std::vector<Bf16>> x{{Bf16(1.f)}, {Bf16(0x1p-8f)}, {Bf16(0x1p-8f)}, {Bf16(0.f)}};
-    CHECK(static_cast<float>(combine(Combine::sum, x)[0]) == 1.f + 0x1p-7f);  // rounded each time it stays 1
+    CHECK(static_cast<float>(combine(Combine::sum, x)[0]) == 1.f);  // rounded once it would be 1 + 2^-7
+    std::vector<std::vector<Bf16>> halves{{combine(Combine::sum, {x[0], x[1]})[0]},
+                                          {combine(Combine::sum, {x[2], x[3]})[0]}};
+    CHECK(combine(Combine::sum, halves) == combine(Combine::sum, x));
 }
 
 TEST_CASE("a NaN wins a max, and integers wrap") {

@@ -1,6 +1,7 @@
 #include "kernel_cases.hpp"
 
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
@@ -134,6 +135,12 @@ std::vector<Case> kernel_cases(DType t) {
     add(MicroTake{1, 3}, {x({5, 9, 70})});
     add(MicroStack{1, 1}, {x({5, 3, 70})});
     add(MicroSum{}, {x({1000})});
+    add(MicroTree{1, 0}, {x({1000})});
+    add(MicroTree{3, 0}, {x({7, 700}), x({7, 700}), x({7, 700})});
+    add(Part{1, 2, 5}, {x({3, 9, 70})});
+    add(Part{0, 1, 2}, {x({3, 70})});
+    add(Join{1}, {x({5, 3, 70}), x({5, 1, 70}), x({5, 4, 70})});
+    add(Join{0}, {x({2, 70}), x({3, 70})});
     return cases;
 }
 

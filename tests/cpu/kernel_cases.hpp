@@ -21,6 +21,7 @@ struct How {
     std::vector<Numbers> before{};           // what the outputs hold at first
     std::optional<plait::Alias> in_place{};  // an output that takes an input's buffer
     std::int64_t shift = 0;                  // elements by which buffers start off their alignment
+    int micro = 0;                           // the micro-batch
     std::vector<plait::Placement> in_blocks{}, out_blocks{};  // where the buffers lie in logical tensors
 };
 
@@ -66,7 +67,7 @@ inline std::vector<Numbers> run_kernel(plait::AnyOp const& op, std::vector<Numbe
     auto bytes = row.workspace ? row.workspace(op, in, out, how.workers) : 0;
     auto workspace = place(Meta{u8, {bytes}}, nullptr);
     if (how.shift) workspace.data -= how.shift;
-    row.run({&op, x, y, workspace.data, how.accumulate, &pool});
+    row.run({&op, x, y, workspace.data, how.accumulate, &pool, how.micro});
 
     for (auto const& m : memory)
         for (auto b : m.bytes().last(guard))

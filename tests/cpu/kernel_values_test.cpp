@@ -1,5 +1,4 @@
 #include "kernel_cases.hpp"
-#include "plait/graph/micro.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/embedding.hpp"
@@ -308,28 +307,6 @@ TEST_CASE("a fold adds, or takes the greatest, where NaN wins") {
     auto total = run_kernel(Fold{Combine::integer_sum}, {big, one})[0];
     CHECK(word(total, 0) == (1LL << 62) + (1LL << 61) + 1);
     CHECK(word(total, 1) == 2);
-}
-
-TEST_CASE("a micro-batch's block comes from its place in the whole and goes back there") {
-    auto x = f64s({3, 6, 5}, 1);
-    How how;
-    how.before = {f64s({3, 6, 5}, 2)};
-    std::vector<Numbers> blocks;
-    for (std::int64_t i : {0, 1, 2}) {
-        how.in_blocks = {}, how.out_blocks = {{{0, 2 * i, 0}, {3, 6, 5}}};
-        blocks.push_back(run_kernel(MicroTake{1, 3}, {x}, how)[0]);
-        CHECK(same_bits(blocks.back(), run_kernel(Slice{1, 2 * i, 2}, {x})[0]));
-    }
-    for (std::int64_t i : {2, 0, 1}) {
-        how.out_blocks = {}, how.in_blocks = {{{0, 2 * i, 0}, {3, 6, 5}}};
-        how.before = run_kernel(MicroStack{1, 3}, {blocks[static_cast<std::size_t>(i)]}, how);
-    }
-    CHECK(same_bits(how.before[0], x));
-
-    How adds;
-    adds.accumulate = 1, adds.before = {x};
-    auto sum = run_kernel(MicroSum{}, {x}, adds)[0];
-    for (std::int64_t i = 0; i < x.size(); ++i) REQUIRE(sum(i) == 2 * x(i));
 }
 
 TEST_CASE("bad calls say what is wrong") {

@@ -171,7 +171,7 @@ TEST_CASE("a sequence longer than the data names both and the fix") {
     CHECK(loader(text, 1, 99, 0).windows() == 1);
     CHECK(loader(text, 1, 99, 0).window_begin(5) == 0);
     CHECK(message_of<UsageError>([&] { loader(text, 1, 100, 0); }) ==
-          "data.seq = 100 needs 101 bytes in a row, but the longest piece of the training text has 100: set "
+          "data.seq = 100 needs 101 tokens in a row, but the longest piece of the training text has 100: set "
           "data.seq to "
           "at most 99 or give more text");
     CHECK(contains(message_of<UsageError>([&] { Loader(text, {}, 1, 10, 0); }), "too short"));
@@ -182,4 +182,28 @@ TEST_CASE("gather joins pieces in order") {
     auto text = counting(100);
     CHECK(gather(text, {{10, 12}, {50, 51}}) == std::vector<std::uint8_t>{10, 11, 50});
     CHECK(gather(text, {}).empty());
+}
+
+TEST_CASE("samples depend on the tokens alone, not on how wide they are or how they are cut into files") {
+    std::vector<std::uint16_t> shorts(3000);
+    std::vector<std::uint32_t> longs(3000);
+    for (std::size_t i = 0; i < shorts.size(); ++i)
+        shorts[i] = static_cast<std::uint16_t>(i * 7 % 5000), longs[i] = shorts[i];
+    Tokens whole, cut;
+    whole.add(std::span<std::uint16_t const>(shorts));
+    for (std::size_t at = 0; at < longs.size(); at += 700)
+        cut.add(
+            std::span<std::uint32_t const>(longs).subspan(at, std::min<std::size_t>(700, longs.size() - at)));
+    Loader a(whole, {{0, 3000}}, 4, 50, 9), b(cut, {{0, 3000}}, 4, 50, 9);
+    std::vector<std::int32_t> tokens(200), targets(200), t(200), u(200);
+    std::set<std::vector<std::int32_t>> epoch;
+    for (int step = 0; step < 40; ++step) {
+        a.fill(step, 0, 4, tokens.data(), targets.data());
+        b.fill(step, 0, 4, t.data(), u.data());
+        REQUIRE(tokens == t);
+        REQUIRE(targets == u);
+        for (std::size_t i = 0; i < 200; ++i) REQUIRE(targets[i] == (tokens[i] + 7) % 5000);
+        epoch.insert(tokens);
+    }
+    CHECK(epoch.size() == 40);  // epochs of 59 windows are shuffled anew
 }

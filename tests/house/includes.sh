@@ -12,7 +12,8 @@ declare -A below=(
     [exec]="graph comm"
     [cpu]="ops exec" [cuda]="ops exec" [sim]="ops exec"
     [parallel]="ops comm"
-    [data]="core" [io]="graph"
+    [io]="graph"
+    [data]="io cpu"
     [version]=""
 )
 below[train]="autograd passes models optim cpu cuda sim parallel data io"

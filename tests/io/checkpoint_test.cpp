@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
+#include <map>
 
 using namespace plait;
 namespace fs = std::filesystem;
@@ -141,6 +142,32 @@ TEST_CASE("a flipped bit in any file is found where hashes are stored") {
             REQUIRE_FALSE(found.checkpoint);
             REQUIRE(found.notes.size() == 1);
         }
+        put_text(path / name, whole);
+    }
+}
+
+TEST_CASE("a flipped bit is told with the file and the tensor, or the header") {
+    Run run;
+    run.save(10);
+    auto path = run.save(20);
+    auto const files = find_checkpoint(run.folder.path()).checkpoint->manifest.files;
+    if (!files[0].xxh64) return;
+    for (auto const& [name, tensor] :
+         std::map<std::string, std::string>{{"weights.safetensors", "w"}, {"optimizer.safetensors", "w.m"}}) {
+        auto const whole = get_text(path / name);
+        auto told_of = [&](std::size_t i) {
+            auto changed = whole;
+            changed[i] = static_cast<char>(changed[i] ^ 4);
+            put_text(path / name, changed);
+            auto found = find_checkpoint(run.folder.path());
+            CHECK(found.checkpoint->manifest.step == 10);
+            return found.notes.at(0);
+        };
+        auto const data = whole.size() - 64 * 4;  // 64 floats
+        for (auto i : {data, data + 100, whole.size() - 1})
+            CHECK(contains(told_of(i), name + " is damaged in tensor \"" + tensor + "\""));
+        for (std::size_t i : {std::size_t{0}, std::size_t{9}, data - 1})
+            CHECK(contains(told_of(i), name + " is damaged in its header"));
         put_text(path / name, whole);
     }
 }

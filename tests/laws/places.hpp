@@ -2,8 +2,12 @@
 
 #include "plait/core/random.hpp"
 #include "plait/exec/program.hpp"
+#include "plait/exec/state.hpp"
+#include "plait/graph/collective.hpp"
 #include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
 #include "plait/graph/source.hpp"
+#include "plait/ops/view.hpp"
 
 #include <algorithm>
 #include <map>
@@ -19,15 +23,15 @@ namespace tests {
 using namespace plait;
 
 /// Bytes [offset, offset + bytes) of the output called `symbol`.
-struct Part {
+struct Piece {
     std::uint64_t symbol = 0;
     std::int64_t offset = 0, bytes = 0;
-    bool operator==(Part const&) const = default;
+    bool operator==(Piece const&) const = default;
 };
-/// What a tensor's bytes hold, in order; neighbours of one symbol are one part.
-using Parts = std::vector<Part>;
+/// What a tensor's bytes hold, in order; neighbours of one symbol are one piece.
+using Parts = std::vector<Piece>;
 
-inline void append(Parts& to, Part const& p) {
+inline void append(Parts& to, Piece const& p) {
     if (p.bytes == 0) return;
     bool goes_on =
         !to.empty() && to.back().symbol == p.symbol && to.back().offset + to.back().bytes == p.offset;
@@ -66,11 +70,13 @@ inline Parts whole(std::uint64_t symbol, std::int64_t bytes) {
 class SourceNames {
   public:
     explicit SourceNames(StateOffset const& state_offset) : state_offset_(state_offset) {}
-    Parts parts(Source const& s) {
+    Parts parts(Source const& s) { return parts(s, s.meta.bytes()); }
+    /// Of a variable that is kept in blocks.
+    Parts parts(Source const& s, std::int64_t bytes) {
         auto who = std::string(name_of(s.kind)) + " " + s.label;
         auto variable = s.variable.lock();
         auto number = variable ? state_offset_(*variable) : seen_[who]++;
-        return whole(symbol_of(who, {}, number), s.meta.bytes());
+        return whole(symbol_of(who, {}, number), bytes);
     }
 
   private:
@@ -86,6 +92,12 @@ inline Parts result_of(AnyOp const& op, std::vector<Parts> const& in, int o, int
     return whole(symbol_of(op.text(), in, micro * 64 + o), bytes);
 }
 
+/// The inputs that an op only takes the shape of; nothing is read there.
+inline std::vector<bool> unread(AnyOp const& op, Metas const& in) {
+    auto like = op.rule(in).like;
+    like.resize(in.size(), false);
+    return like;
+}
 /// What the results and the variables hold after a step, by name.
 using Ends = std::map<std::string, Parts>;
 
@@ -98,13 +110,32 @@ inline Ends run_sections(Sections const& sections, StateOffset const& state_offs
     auto run = [&](std::shared_ptr<Node const> const& node, int micro) {
         Node const& n = *node;
         std::vector<Parts> in;
-        for (auto const& v : n.inputs) in.push_back(now.at(v));
+        Metas metas;
+        for (auto const& v : n.inputs) metas.push_back(v.meta());
+        auto skip = unread(n.op, metas);
+        for (std::size_t i = 0; i < n.inputs.size(); ++i)
+            in.push_back(skip[i] ? Parts{} : now.at(n.inputs[i]));
         auto bytes = n.outputs[0].bytes();
         auto& first = now[{node, 0}];
         auto const* take = n.op.as<MicroTake>();
         auto const* stack = n.op.as<MicroStack>();
+        auto const* part = n.op.as<plait::Part>();
+        auto const* join = n.op.as<Join>();
         if (take && take->dim == 0) {
             first = slice(in[0], micro * bytes, bytes);
+        } else if (part && part->dim == 0) {
+            first = slice(in[0], part->length ? bytes / part->length * part->start : 0, bytes);
+        } else if (join && join->dim == 0) {
+            first.clear();
+            for (auto const& x : in)
+                for (auto const& p : x) append(first, p);
+        } else if (n.op.as<MicroTree>()) {
+            // A link more, and the left sides that wait.
+            auto& pending = now[{node, 1}];
+            for (auto const* old : {&first, &pending}) in.push_back(micro ? *old : Parts{});
+            auto total = result_of(n.op, in, 0, micro, bytes);
+            pending = result_of(n.op, in, 1, micro, n.outputs[1].bytes());
+            now[{node, 0}] = total;
         } else if (n.op.as<MicroSum>()) {
             first = micro ? added(first, in[0], bytes) : in[0];
         } else if (stack && stack->dim == 0) {
@@ -173,7 +204,7 @@ class SymbolMemory {
             it = held_.upper_bound(begin);
         }
     }
-    std::map<std::int64_t, Part> held_;
+    std::map<std::int64_t, Piece> held_;
 };
 
 /// Runs a program on symbols, and notes what is wrong with its places on the way.
@@ -182,8 +213,8 @@ class SymbolRun {
     SymbolRun(Program const& program, std::int64_t state_bytes)
         : program_(program), state_bytes_(state_bytes) {}
 
-    /// `variables`: the state's.
-    Ends run(std::vector<std::shared_ptr<Variable>> const& variables, StateOffset const& state_offset);
+    /// Over the variables of `state`, which knows what it keeps of each.
+    Ends run(State const& state, StateOffset const& state_offset);
     std::vector<std::string> const& faults() const { return faults_; }
 
   private:
@@ -207,7 +238,16 @@ class SymbolRun {
     void check_overlaps(std::string const& who, Instruction const& i, std::vector<Range> const& in,
                         std::vector<Range> const& out, Range const& workspace);
     void call(int index, int micro);
+    void begin(std::string const& who, Instruction const& i, std::vector<Range> const& in,
+               std::vector<Range> const& out, Parts result);
+    void end(std::string const& who, int number);
 
+    /// A collective on its way: what it reads must stay, and what it writes is nobody's.
+    struct Flight {
+        Range in, out;
+        Parts read, poison, result;
+    };
+    std::map<int, Flight> flights_;
     Program const& program_;
     std::int64_t state_bytes_;
     SymbolMemory state_, scratch_;
@@ -224,8 +264,16 @@ inline void SymbolRun::check_overlaps(std::string const& who, Instruction const&
         return false;
     };
     for (std::size_t o = 0; o < out.size(); ++o) {
+        // A gather's own block, or a reduction's result, may lie in its place in the whole.
+        auto in_place = [&](Range const& r) {
+            auto const& [block, whole] =
+                r.end - r.begin < out[o].end - out[o].begin ? std::pair{r, out[o]} : std::pair{out[o], r};
+            return i.op.as<AllGather>() && whole.begin <= block.begin && block.end <= whole.end &&
+                   (block.begin - whole.begin) ==
+                       i.op.as<AllGather>()->coordinate * (block.end - block.begin);
+        };
         for (auto const& r : in)
-            if (r.overlaps(out[o]) && !aliased(o, r))
+            if (r.overlaps(out[o]) && !aliased(o, r) && !in_place(r))
                 faults_.push_back(fmt::format("{}: output {} lies on an input", who, o));
         for (std::size_t other = 0; other < o; ++other)
             if (out[o].overlaps(out[other]))
@@ -240,12 +288,17 @@ inline void SymbolRun::check_overlaps(std::string const& who, Instruction const&
 inline void SymbolRun::call(int index, int micro) {
     auto const& i = program_.instructions[static_cast<std::size_t>(index)];
     auto who = fmt::format("{} {} ({}), micro-batch {}", index, i.op.name(), i.origin.path, micro);
+    if (i.awaits >= 0) return end(who, i.awaits);
     std::vector<Range> in, out;
     std::vector<Parts> values;
-    for (auto const& o : i.in) {
-        in.push_back(range_of(o, micro));
-        check_inside(who, in.back());
-        values.push_back(read(in.back()));
+    Metas metas;
+    for (auto const& o : i.in) metas.push_back(o.meta);
+    auto skip = unread(i.op, metas);
+    for (std::size_t k = 0; k < i.in.size(); ++k) {
+        // What is not read has no place.
+        auto const& range = in.emplace_back(skip[k] ? Range{} : range_of(i.in[k], micro));
+        if (!skip[k]) check_inside(who, range);
+        values.push_back(skip[k] ? Parts{} : read(range));
     }
     for (auto const& o : i.out) check_inside(who, out.emplace_back(range_of(o, micro)));
     Range workspace{Region::scratch, i.workspace, i.workspace + i.workspace_bytes};
@@ -256,10 +309,27 @@ inline void SymbolRun::call(int index, int micro) {
         return;
     }
     check_overlaps(who, i, in, out, workspace);
+    if (i.collective)
+        return begin(who, i, in, out, result_of(i.op, values, 0, micro, out[0].end - out[0].begin));
+    if (auto const* join = i.op.as<Join>(); join && join->dim == 0) {
+        auto at = out[0].begin;
+        for (std::size_t k = 0; k < in.size(); at += in[k].end - in[k].begin, ++k)
+            memory(out[0].region).write(at, values[k]);
+        return;
+    }
+    if (auto const* part = i.op.as<plait::Part>(); part && part->dim == 0) {
+        auto bytes = out[0].end - out[0].begin;
+        return memory(out[0].region)
+            .write(out[0].begin,
+                   slice(values[0], bytes / std::max<std::int64_t>(part->length, 1) * part->start, bytes));
+    }
+    if (i.op.as<Reshape>()) return memory(out[0].region).write(out[0].begin, values[0]);
     scratch_.write(workspace.begin, whole(symbol_of("workspace", {}, index), i.workspace_bytes));
     std::vector<Parts> old;
     for (auto const& r : out) old.push_back(read(r));
     if (stack) values.push_back(micro ? old[0] : Parts{});
+    if (i.op.as<MicroTree>())
+        for (auto const& o : old) values.push_back(micro ? o : Parts{});
     for (int o = 0; o < static_cast<int>(out.size()); ++o) {
         auto const& r = out[static_cast<std::size_t>(o)];
         auto bytes = r.end - r.begin;
@@ -269,14 +339,34 @@ inline void SymbolRun::call(int index, int micro) {
     }
 }
 
-inline Ends SymbolRun::run(std::vector<std::shared_ptr<Variable>> const& variables,
-                           StateOffset const& state_offset) {
+inline void SymbolRun::begin(std::string const& who, Instruction const& i, std::vector<Range> const& in,
+                             std::vector<Range> const& out, Parts result) {
+    auto number = i.collective->number;
+    if (flights_.contains(number)) faults_.push_back(who + ": it is on its way already");
+    auto poison = whole(symbol_of("on its way", {}, number), out[0].end - out[0].begin);
+    memory(out[0].region).write(out[0].begin, poison);
+    flights_[number] = {in[0], out[0], read(in[0]), poison, std::move(result)};
+}
+
+inline void SymbolRun::end(std::string const& who, int number) {
+    auto it = flights_.find(number);
+    if (it == flights_.end()) return faults_.push_back(who + ": nothing is on its way");
+    auto const& f = it->second;
+    if (read(f.in) != f.read) faults_.push_back(who + ": what it reads was overwritten on the way");
+    if (read(f.out) != f.poison) faults_.push_back(who + ": what it writes was used on the way");
+    memory(f.out.region).write(f.out.begin, f.result);
+    flights_.erase(it);
+}
+
+inline Ends SymbolRun::run(State const& state, StateOffset const& state_offset) {
+    auto const& variables = state.variables();
     auto place = [&](Operand const& o, Parts const& parts) {
         check_inside("an input", range_of(o, 0));
         memory(o.region).write(o.offset, parts);
     };
     SourceNames names(state_offset);
-    for (auto const& v : variables) state_.write(state_offset(*v), names.parts(*source_of(*v->source.node)));
+    for (auto const& v : variables)
+        state_.write(state_offset(*v), names.parts(*source_of(*v->source.node), state.block_of(*v).bytes()));
     for (auto const* list : {&program_.batch, &program_.feeds, &program_.constants})
         for (auto const& i : *list) place(i.at, names.parts(i.source));
     for (auto const& visit : program_.visits) {
@@ -286,7 +376,8 @@ inline Ends SymbolRun::run(std::vector<std::shared_ptr<Variable>> const& variabl
     Ends ends;
     for (auto const& r : program_.results) ends["result " + r.name] = read(range_of(r.at, 0));
     for (auto const& v : variables)
-        ends["variable " + v->path] = state_.read(state_offset(*v), v->meta.bytes());
+        ends["variable " + v->path] = state_.read(state_offset(*v), state.block_of(*v).bytes());
+    for (auto const& [number, f] : flights_) faults_.push_back(fmt::format("{} is never awaited", number));
     return ends;
 }
 

@@ -125,17 +125,21 @@ inline bool primitive(AnyOp const& op, std::vector<Numbers> const& x, Numbers& y
             return at(x[0], from);
         });
     if (auto* o = op.as<Slice>()) return fill([&](auto& i) { return at(x[0], along(i, o->dim, o->start)); });
+    if (auto* o = op.as<Part>()) return fill([&](auto& i) { return at(x[0], along(i, o->dim, o->start)); });
     if (auto* o = op.as<Pad>())
         return fill([&](auto& i) {
             auto from = i[o->dim] - o->before;
             return from < 0 || from >= x[0].meta.shape[o->dim] ? 0.0 : at(x[0], along(i, o->dim, -o->before));
         });
-    if (auto* o = op.as<Concat>())
+    auto side_by_side = [&](int dim) {
         return fill([&](Shape i) {
             std::size_t part = 0;
-            while (i[o->dim] >= x[part].meta.shape[o->dim]) i[o->dim] -= x[part++].meta.shape[o->dim];
+            while (i[dim] >= x[part].meta.shape[dim]) i[dim] -= x[part++].meta.shape[dim];
             return at(x[part], i);
         });
+    };
+    if (auto* o = op.as<Concat>()) return side_by_side(o->dim);
+    if (auto* o = op.as<Join>()) return side_by_side(o->dim);
     if (auto* o = op.as<Expand>())
         return fill([&](Shape const& i) {
             Shape own;

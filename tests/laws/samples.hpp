@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/graph/parts.hpp"
 #include "plait/ops/attention.hpp"
 #include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
@@ -152,6 +153,9 @@ inline void view_samples(std::vector<Sample>& s) {
     s.push_back({"slice the first", Slice{0, 1, 2}, {any({4, 3})}});
     s.push_back({"slice the middle", Slice{1, 0, 3}, {any({2, 5, 3})}});
     s.push_back({"slice of everything", Slice{1, 0, 3}, {any({2, 3})}});
+    s.push_back({"part", Part{1, 2, 3}, {any({2, 6, 3})}, {}});
+    s.push_back({"part of the first", Part{0, 0, 2}, {any({4, 3})}, {}});
+    s.push_back({"join", Join{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}, {}});
     s.push_back({"pad", Pad{1, 2, 1}, {any({2, 3, 4})}});
     s.push_back({"pad with nothing", Pad{0, 0, 0}, {any({3})}});
     s.push_back({"concat", Concat{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}});
@@ -311,6 +315,18 @@ inline void gradient_norm_samples(std::vector<Sample>& s) {
     s.push_back({"fold of small integers", Fold{}, {indices({7}, -9, 9), indices({7}, -9, 9)}, {}});
 }
 
+inline void part_samples(std::vector<Sample>& s) {
+    for (int dim : {0, 1, 2}) {
+        auto along = " along dim " + std::to_string(dim);
+        Shape a{4, 4, 4}, b = a;
+        b[dim] = 3;
+        s.push_back({"part" + along, Part{dim, 1, 2}, {any(a)}, {}});
+        s.push_back({"join" + along, Join{dim}, {any(a), any(b), any(a)}, {}});
+    }
+    s.push_back({"part of integers", Part{0, 2, 3}, {indices({7}, 0, 9)}, {}});
+    s.push_back({"join of one", Join{1}, {any({2, 3})}, {}});
+}
+
 inline std::vector<Sample> samples() {
     std::vector<Sample> s;
     elementwise_samples(s);
@@ -324,6 +340,7 @@ inline std::vector<Sample> samples() {
     embedding_samples(s);
     update_samples(s);
     gradient_norm_samples(s);
+    part_samples(s);
     return s;
 }
 

@@ -83,7 +83,7 @@ TEST_CASE("plait generate, --version and help") {
 
 TEST_CASE("wrong arguments are refused with the nearest right one") {
     CHECK(error_of({"trian"}) == "plait: there is no command trian: the nearest is train");
-    CHECK(error_of({"report"}) == "plait report is not in this version yet");
+    CHECK(error_of({"report"}) == "plait report: RUN is required");
     CHECK(error_of({"train", "--stpes=3"}) ==
           "plait train: there is no option --stpes: the nearest is --steps");
     CHECK(error_of({"train", "extra"}) == "plait train: 'extra' is one argument too many");

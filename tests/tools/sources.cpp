@@ -7,4 +7,7 @@
 #include "../../src/tools/launch.cpp"
 #include "../../src/tools/sampling.cpp"
 #include "../../src/tools/text_stream.cpp"
+#include "../../src/tools/prepare.cpp"
+#include "../../src/tools/prepare_files.cpp"
+#include "../../src/tools/prepare_shards.cpp"
 #endif

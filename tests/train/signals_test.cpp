@@ -25,19 +25,21 @@ TEST_CASE("stop signals are noted, and the handlers before come back") {
     }
 }
 
-TEST_CASE("a second SIGINT ends the process") {
-    auto child = ::fork();
-    if (child == 0) {
-        StopSignals stop;
-        std::raise(SIGTERM);
-        std::raise(SIGTERM);
-        std::raise(SIGINT);
-        if (!stop.requested()) ::_exit(1);
-        std::raise(SIGINT);
-        ::_exit(2);
-    }
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
-    REQUIRE(WIFSIGNALED(status));
-    CHECK(WTERMSIG(status) == SIGINT);
+TEST_CASE("a second signal ends the process, whichever they are") {
+    int const all[] = {SIGINT, SIGTERM, SIGUSR1};
+    for (int first : all)
+        for (int second : all) {
+            auto child = ::fork();
+            if (child == 0) {
+                StopSignals stop;
+                std::raise(first);
+                if (!stop.requested()) ::_exit(1);
+                std::raise(second);
+                ::_exit(2);
+            }
+            int status = 0;
+            REQUIRE(::waitpid(child, &status, 0) == child);
+            REQUIRE(WIFSIGNALED(status));
+            CHECK(WTERMSIG(status) == second);
+        }
 }

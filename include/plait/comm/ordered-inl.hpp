@@ -42,7 +42,9 @@ void combine_tree(std::span<std::byte const* const> inputs, std::int64_t first, 
     auto left = std::bit_floor(inputs.size() - 1);
     combine_tree<how, T>(inputs.first(left), first, n, result);
     combine_tree<how, T>(inputs.subspan(left), first, n, right);
-    for (std::int64_t i = 0; i < n; ++i) result[i] = combine<how>(result[i], right[i]);
+    // As stored after every step, so that a sum whose lower part was made and stored before is the same.
+    for (std::int64_t i = 0; i < n; ++i)
+        result[i] = static_cast<A>(static_cast<T>(combine<how>(result[i], right[i])));
 }
 
 template <Combine how, class T>

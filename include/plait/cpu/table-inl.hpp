@@ -52,6 +52,7 @@ PLAIT_INLINE KernelTable kernels() {
         {Embedding::name, embedding},
         {EmbeddingGradient::name, embedding_gradient, embedding_gradient_workspace, 0b1},
         {CrossEntropy::name, cross_entropy, cross_entropy_workspace},
+        {Pick::name, pick},
         {CrossEntropyGradient::name, cross_entropy_gradient, cross_entropy_gradient_workspace},
         {AdamWUpdate::name, adamw},
         {MaxAbsolute::name, max_absolute, max_absolute_workspace},

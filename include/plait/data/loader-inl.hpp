@@ -50,9 +50,9 @@ PLAIT_INLINE std::int64_t permuted(std::int64_t index, std::int64_t count, std::
     return static_cast<std::int64_t>(x);
 }
 
-PLAIT_INLINE Loader::Loader(std::span<std::uint8_t const> text, Pieces pieces, std::int64_t batch,
-                            std::int64_t seq, std::uint64_t seed, Order order, std::string_view what)
-    : text_(text), batch_(batch), seq_(seq), seed_(seed), order_(order) {
+PLAIT_INLINE Loader::Loader(Tokens text, Pieces pieces, std::int64_t batch, std::int64_t seq,
+                            std::uint64_t seed, Order order, std::string_view what)
+    : text_(std::move(text)), batch_(batch), seq_(seq), seed_(seed), order_(order) {
     check<UsageError>(batch > 0 && seq > 0, "data.batch = {} and data.seq = {}: both must be at least 1",
                       batch, seq);
     std::int64_t longest = 0;
@@ -66,9 +66,10 @@ PLAIT_INLINE Loader::Loader(std::span<std::uint8_t const> text, Pieces pieces, s
         windows_ += fit;
     }
     if (windows_ > 0) return;
-    check<UsageError>(longest > 1, "the {} text is too short: {} bytes; give more text", what, longest);
+    check<UsageError>(longest > 1, "the {} text is too short: {} tokens; give more text", what, longest);
     fail<UsageError>(
-        "data.seq = {} needs {} bytes in a row, but the longest piece of the {} text has {}: set data.seq to "
+        "data.seq = {} needs {} tokens in a row, but the longest piece of the {} text has {}: set data.seq "
+        "to "
         "at most {} or give more text",
         seq, seq + 1, what, longest, longest - 1);
 }
@@ -92,9 +93,9 @@ PLAIT_INLINE void Loader::fill(std::int64_t step, std::int64_t first_row, std::i
     check(step >= 0 && first_row >= 0 && first_row <= last_row && last_row <= batch_,
           "rows {} to {} of step {} are not in a batch of {}", first_row, last_row, step, batch_);
     for (auto row = first_row; row < last_row; ++row) {
-        auto const* from = text_.data() + window_begin(step * batch_ + row);
-        std::copy_n(from, seq_, tokens + (row - first_row) * seq_);
-        std::copy_n(from + 1, seq_, targets + (row - first_row) * seq_);
+        auto const from = window_begin(step * batch_ + row);
+        text_.copy(from, seq_, tokens + (row - first_row) * seq_);
+        text_.copy(from + 1, seq_, targets + (row - first_row) * seq_);
     }
 }
 

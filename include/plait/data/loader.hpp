@@ -2,6 +2,7 @@
 
 #include "plait/core/check.hpp"
 #include "plait/core/inline.hpp"
+#include "plait/data/tokens.hpp"
 
 #include <cstdint>
 #include <span>
@@ -42,15 +43,16 @@ enum class Order : std::uint8_t {
     fixed,     // for validation: every epoch the same, whatever the seed
 };
 
-/// Batches of windows of bytes as tokens 0 to 255. Which window is sample `i` of the run is a function of
-/// (seed, i), so a resumed run or another division of the rows over ranks sees the same samples. The cursor
-/// to save is the step.
+/// Batches of windows of tokens, which may span documents. Which window is sample `i` of the run is a
+/// function of (seed, i), so a resumed run or another division of the rows over ranks sees the same samples.
+/// The cursor to save is the step.
 class Loader {
   public:
-    /// `text` must outlive the loader. Windows never cross the edge of a piece. Throws UsageError when no
-    /// piece holds a window of seq + 1 tokens; `what` names the text there ("training", "validation").
-    Loader(std::span<std::uint8_t const> text, Pieces pieces, std::int64_t batch, std::int64_t seq,
-           std::uint64_t seed, Order order = Order::shuffled, std::string_view what = "training");
+    /// What `text` views must outlive the loader. Windows never cross the edge of a piece. Throws UsageError
+    /// when no piece holds a window of seq + 1 tokens; `what` names the text there ("training",
+    /// "validation").
+    Loader(Tokens text, Pieces pieces, std::int64_t batch, std::int64_t seq, std::uint64_t seed,
+           Order order = Order::shuffled, std::string_view what = "training");
 
     std::int64_t batch() const { return batch_; }
     std::int64_t seq() const { return seq_; }
@@ -72,7 +74,7 @@ class Loader {
         std::int64_t first, room;
     };
 
-    std::span<std::uint8_t const> text_;
+    Tokens text_;
     std::int64_t batch_, seq_;
     std::uint64_t seed_;
     Order order_;

@@ -6,6 +6,7 @@
 #include "plait/graph/parts.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 namespace plait::detail {
@@ -18,7 +19,21 @@ struct Place {
     bool reusable = false;    // may be taken over by an output
     std::int64_t offset = 0;
     std::int64_t MemoryTable::*kind = &MemoryTable::activations;
+    std::string name{};
 };
+
+/// "blocks.0.mlp swiglu"
+inline std::string place_name(Node const& n) {
+    auto const* source = source_of(n);
+    if (source) return source->label;
+    return n.origin.path + (n.origin.path.empty() ? "" : " ") + std::string(n.op.name());
+}
+
+inline std::int64_t MemoryTable::*kind_of(VariableKind kind) {
+    return kind == VariableKind::parameter   ? &MemoryTable::weights
+           : kind == VariableKind::optimizer ? &MemoryTable::optimizer
+                                             : &MemoryTable::other_state;
+}
 
 /// The order in which nodes run, and the place of every value that has one before its node is emitted.
 struct Placer {
@@ -126,7 +141,8 @@ struct Placer {
     }
 
     int new_place(Value const& v, int first, bool reusable, std::int64_t MemoryTable::*kind) {
-        places.push_back({v.meta().bytes(), first, last_of(v), false, reusable, 0, kind});
+        places.push_back(
+            {v.meta().bytes(), first, last_of(v), false, reusable, 0, kind, place_name(*v.node)});
         return static_cast<int>(places.size()) - 1;
     }
 
@@ -145,7 +161,8 @@ struct Placer {
                 auto variable = s->variable.lock();
                 check(variable != nullptr,
                       "a variable of the program no longer exists: keep its module alive");
-                places.push_back({v.meta().bytes(), 0, 0, true, false, state_offset(*variable), nullptr});
+                places.push_back({v.meta().bytes(), 0, 0, true, false, state_offset(*variable),
+                                  detail::kind_of(variable->kind), variable->path});
                 at[v] = {static_cast<int>(places.size()) - 1, 0, 0};
             } else {
                 at[v] = {new_place(v, 0, false, &MemoryTable::inputs), 0, 0};
@@ -153,7 +170,8 @@ struct Placer {
         }
     }
 
-    /// An update is made in its variable's place, and so is the block of it that a gather collects.
+    /// An update is made in its variable's place, and so is what it is a view of, and the block of it that a
+    /// gather collects.
     void find_homes() {
         for (auto const& u : sections.graph.updates) {
             Value v = u.value;
@@ -161,7 +179,9 @@ struct Placer {
             home[v] = where;
             while (!source_of(*v.node)) {
                 auto const* gather = v.node->op.as<AllGather>();
-                if (!gather && !v.node->op.as<Await>()) break;
+                bool view = !is_made(v) && v.node->inputs.size() == 1 &&
+                            v.node->inputs[0].meta().bytes() == v.meta().bytes();
+                if ((!gather || gather->stacked) && !view) break;
                 v = v.node->inputs[0];
                 if (gather && readers.at(v) > 1) break;
                 if (gather) where.offset += gather->coordinate * v.meta().bytes();
@@ -255,6 +275,24 @@ struct Placer {
             if (alone) return a.input;
         }
         return -1;
+    }
+
+    /// Once all have addresses. Lifetimes are told in instructions, which are fewer than nodes; pieces that
+    /// no instruction meets, such as outlines, are left out.
+    std::vector<Program::Place> planned_places(std::vector<std::shared_ptr<Node const>> const& nodes) const {
+        int const count = static_cast<int>(nodes.size());
+        std::vector<int> before(order.size() + 2, 0);  // instructions before a position
+        for (auto const& n : nodes) ++before[static_cast<std::size_t>(position.at(n.get())) + 1];
+        std::partial_sum(before.begin(), before.end(), before.begin());
+        std::vector<Program::Place> list;
+        for (auto const& p : places) {
+            int first = p.state ? 0 : before[static_cast<std::size_t>(p.first)];
+            int last = p.state ? count - 1 : before[static_cast<std::size_t>(p.last) + 1] - 1;
+            if (p.bytes == 0 || last < first) continue;
+            list.push_back(
+                {p.state ? Region::state : Region::scratch, p.offset, p.bytes, first, last, p.kind, p.name});
+        }
+        return list;
     }
 };
 

@@ -50,7 +50,7 @@ struct Emitter : Placer {
             join({node, 0}, where);
             return true;
         }
-        if (part && part->dim == 0) {
+        if (part && part->dim == 0 && !home.contains({node, 0})) {
             At where = at.at(n.inputs[0]);
             where.offset += part->length ? n.outputs[0].bytes() / part->length * part->start : 0;
             join({node, 0}, where);
@@ -94,7 +94,8 @@ struct Emitter : Placer {
                 check_home(n, o, h->second);
                 at[v] = h->second;
                 stored.insert(h->second.place);
-                moves = moves || is_made(v) || n.inputs.size() > 1;
+                moves =
+                    moves || is_made(v) || n.inputs.size() > 1 || at.at(n.inputs[0]).place != h->second.place;
                 continue;
             }
             if (at.contains(v)) {  // a total, a stack, or joined to others
@@ -126,7 +127,8 @@ struct Emitter : Placer {
             i.workspace_bytes = row->workspace(n.op, in, n.outputs, backend.workers());
             if (i.workspace_bytes > 0) {
                 workspaces.emplace_back(program.instructions.size(), static_cast<int>(places.size()));
-                places.push_back({i.workspace_bytes, t, t, false, false, 0, &MemoryTable::workspace});
+                places.push_back({i.workspace_bytes, t, t, false, false, 0, &MemoryTable::workspace,
+                                  "workspace of " + place_name(n)});
             }
         }
         // Places have no addresses yet: the nodes' values are remembered and resolved after planning.
@@ -248,6 +250,7 @@ struct Emitter : Placer {
         for (std::size_t t = 0; t < order.size(); ++t) place_node(order[t], static_cast<int>(t));
         plan();
         resolve();
+        program.places = planned_places(instruction_nodes);
         cut_pieces();
         return std::move(program);
     }

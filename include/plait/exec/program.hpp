@@ -87,6 +87,17 @@ struct Program {
     };
     std::vector<Result> results;
 
+    /// A piece of the memory plan. In scratch others may have its bytes before instruction `first` and after
+    /// `last`; a variable keeps its own.
+    struct Place {
+        Region region = Region::scratch;
+        std::int64_t offset = 0, bytes = 0;
+        int first = 0, last = 0;
+        std::int64_t MemoryTable::*kind = nullptr;
+        std::string name;  // a variable's path, or the module and the op that it was made for
+    };
+    std::vector<Place> places;
+
     int collectives = 0;  // how many instructions start one
     std::int64_t scratch_bytes = 0;
     MemoryTable memory;

@@ -9,18 +9,9 @@
 namespace plait {
 
 /// What ranks along a mesh axis do together, put into a rank's graph by the layout pass
-/// (parallel/convert.hpp) and called by the executor. All work along dim 0; a result may be read only through
-/// its `Await`.
-
-namespace detail {
-
-inline Metas with_first(Metas const& in, std::int64_t size) {
-    Meta m = in.at(0);
-    m.shape[0] = size;
-    return {m};
-}
-
-}  // namespace detail
+/// (parallel/convert.hpp) and called by the executor. Blocks lie one after another: along dim 0, or,
+/// `stacked`, along a new first dim, which leaves the others to be cut. A result may be read only through its
+/// `Await`.
 
 /// The combination of all ranks' values, on every rank: [...] -> [...].
 struct AllReduce {
@@ -34,28 +25,74 @@ struct AllReduce {
     Aliases aliases() const { return {{0, 0}}; }
 };
 
-/// Each rank's block of the combination: [count * n, ...] -> [n, ...].
+namespace detail {
+
+inline Metas with_first(Metas const& in, std::int64_t size) {
+    Meta m = in.at(0);
+    m.shape[0] = size;
+    return {m};
+}
+
+/// [...] and [count, ...]: the dims after the first are shared.
+inline Rule stacked_rule(Metas const& in, std::int64_t count, bool gathers) {
+    Rule r;
+    r.like = {false};
+    Rule::Operand block, all{{0}};
+    r.factors.push_back({"count", count, true});
+    int skipped = gathers ? 0 : 1;
+    for (int d = skipped; d < in.at(0).shape.rank(); ++d) {
+        int f = static_cast<int>(r.factors.size());
+        r.factors.push_back({std::to_string(d), in[0].shape[d], false});
+        block.push_back({f}), all.push_back({f});
+    }
+    r.inputs = {gathers ? block : all};
+    r.outputs = {gathers ? all : block};
+    return r;
+}
+
+}  // namespace detail
+
+/// Each rank's block of the combination: [count * n, ...] -> [n, ...], stacked [count, ...] -> [...].
 struct ReduceScatter {
     static constexpr std::string_view name = "reduce_scatter";
     std::string axis;
     std::int64_t count = 1;  // ranks
     Combine how = Combine::sum;
-    using fields = Fields<&ReduceScatter::axis, &ReduceScatter::count, &ReduceScatter::how>;
+    bool stacked = false;
+    using fields =
+        Fields<&ReduceScatter::axis, &ReduceScatter::count, &ReduceScatter::how, &ReduceScatter::stacked>;
 
-    Metas infer(Metas const& in) const { return detail::with_first(in, in.at(0).shape[0] / count); }
-    Rule rule(Metas const& in) const { return detail::whole_dim_rule(in, 0, in.at(0).shape[0] / count); }
+    Metas infer(Metas const& in) const {
+        auto const& x = in.at(0);
+        if (stacked) return {{x.dtype, x.shape.dims(1, x.shape.rank())}};
+        return detail::with_first(in, x.shape[0] / count);
+    }
+    Rule rule(Metas const& in) const {
+        return stacked ? detail::stacked_rule(in, count, false)
+                       : detail::whole_dim_rule(in, 0, in.at(0).shape[0] / count);
+    }
 };
 
-/// All ranks' blocks in their order: [n, ...] -> [count * n, ...].
+/// All ranks' blocks in their order: [n, ...] -> [count * n, ...], stacked [...] -> [count, ...].
 struct AllGather {
     static constexpr std::string_view name = "all_gather";
     std::string axis;
     std::int64_t count = 1;       // ranks
     std::int64_t coordinate = 0;  // of this rank: where its block goes
-    using fields = Fields<&AllGather::axis, &AllGather::count, &AllGather::coordinate>;
+    bool stacked = false;
+    using fields = Fields<&AllGather::axis, &AllGather::count, &AllGather::coordinate, &AllGather::stacked>;
 
-    Metas infer(Metas const& in) const { return detail::with_first(in, in.at(0).shape[0] * count); }
-    Rule rule(Metas const& in) const { return detail::whole_dim_rule(in, 0, in.at(0).shape[0] * count); }
+    Metas infer(Metas const& in) const {
+        auto const& x = in.at(0);
+        if (!stacked) return detail::with_first(in, x.shape[0] * count);
+        Meta all{x.dtype, {count}};
+        for (auto size : x.shape) all.shape.push_back(size);
+        return {all};
+    }
+    Rule rule(Metas const& in) const {
+        return stacked ? detail::stacked_rule(in, count, true)
+                       : detail::whole_dim_rule(in, 0, in.at(0).shape[0] * count);
+    }
 };
 
 /// A collective's result once it is there: until then what it reads and writes is in use.

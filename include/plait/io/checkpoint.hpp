@@ -20,6 +20,8 @@ struct Manifest {
         std::string name;
         std::int64_t bytes = 0;
         std::optional<std::string> xxh64;  // 16 hex digits; absent when xxHash was not built in
+        /// The hash of each tensor's bytes, to tell which one is damaged; older checkpoints have none.
+        std::map<std::string, std::string> tensors{};
     };
 
     std::int64_t step = 0;  // steps done
@@ -87,8 +89,8 @@ std::filesystem::path finish_checkpoint(std::filesystem::path const& run_folder,
 void abandon_checkpoint(std::filesystem::path const& run_folder) noexcept;
 
 /// Looks from the highest step down for a checkpoint whose manifest parses and whose files have the sizes and
-/// hashes that it lists. Reads the files of those it looks at whole. A run without checkpoints gives none,
-/// and no note.
+/// hashes that it lists. Reads the files of those it looks at whole; a damaged one is named with its tensor.
+/// A run without checkpoints gives none, and no note.
 FoundCheckpoint find_checkpoint(std::filesystem::path const& run_folder);
 
 /// The checkpoint in `folder`, verified; throws Error of one line with the file and what is wrong.

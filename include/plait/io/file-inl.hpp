@@ -3,6 +3,7 @@
 #include "plait/io/file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,6 +45,22 @@ PLAIT_INLINE void FileWriter::finish() {
     if (::fsync(descriptor_) != 0) fail_with_errno("sync", path_);
     int closing = std::exchange(descriptor_, -1);
     if (::close(closing) != 0) fail_with_errno("close", path_);
+}
+
+PLAIT_INLINE FileLock::FileLock(std::filesystem::path path) {
+    int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (descriptor < 0) fail_with_errno("write", path);
+    while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK) break;
+        ::close(descriptor);
+        return;
+    }
+    descriptor_ = descriptor;
+}
+
+PLAIT_INLINE FileLock::~FileLock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 PLAIT_INLINE void sync_folder(std::filesystem::path const& folder) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace plait {
 
@@ -37,6 +38,26 @@ class FileWriter {
     std::filesystem::path path_;
     int descriptor_ = -1;
     std::int64_t bytes_ = 0;
+};
+
+/// A lock on a file, which is made when it is not there: one process at a time holds it, and it goes with the
+/// process however that ends. Where the file system knows no locks, all hold it.
+class FileLock {
+  public:
+    /// Does not wait. Throws Error where the file cannot be opened.
+    explicit FileLock(std::filesystem::path path);
+    ~FileLock();
+    FileLock(FileLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+    FileLock& operator=(FileLock&& other) noexcept {
+        std::swap(descriptor_, other.descriptor_);
+        return *this;
+    }
+
+    /// Whether this object has the lock, and not another.
+    bool held() const { return descriptor_ >= 0; }
+
+  private:
+    int descriptor_ = -1;
 };
 
 /// Puts the names in `folder` on disk: a rename lasts only after this.

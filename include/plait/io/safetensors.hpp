@@ -22,10 +22,12 @@ struct NamedArray {
     Placement place{};  // of the block in its logical tensor; empty: the whole
 };
 
-/// What was written: the size, and XXH64 as 16 hex digits where xxHash was built in.
+/// What was written: the size, and XXH64 as 16 hex digits, of the file and of each tensor's bytes, where
+/// xxHash was built in.
 struct WrittenFile {
     std::int64_t bytes = 0;
     std::optional<std::string> xxh64;
+    std::map<std::string, std::string> tensors;
 };
 
 /// Writes a safetensors file straight from the arrays' memory and syncs it to disk. The data is ordered by

@@ -51,7 +51,7 @@ PLAIT_INLINE Tensors CrossEntropy::define(Tensors const& x) const {
     auto logits = detail::widened(x[0]);
     auto most = max(logits, {-1});
     auto lse = most + log(sum(exp(logits - expand(most, {-1}, logits)), {-1}));
-    auto picked = sum(select(detail::at_target(logits, x[1]), logits, full_like(logits, 0)), {-1});
+    auto picked = apply_one(Pick{}, {logits, x[1]});
     return {select(detail::ignored(x[1]), full_like(lse, 0), lse - picked), lse};
 }
 PLAIT_INLINE Tensors CrossEntropy::vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const {
@@ -60,8 +60,23 @@ PLAIT_INLINE Tensors CrossEntropy::vjp(Tensors const& x, Tensors const& y, Tenso
     return {apply_one(CrossEntropyGradient{}, {x[0], x[1], y[1], cast(dy[0], y[0].dtype())}), Tensor()};
 }
 
+PLAIT_INLINE Rule Pick::rule(Metas const& in) const {
+    auto r = parse_rule(name, "... n, ... -> ...", in);
+    r.exact = true;
+    return r;
+}
+PLAIT_INLINE Metas Pick::infer(Metas const& in) const {
+    auto r = rule(in);
+    detail::want(name, in, {{"x", detail::floating}, {"the index", {i32}}});
+    return detail::outputs(r, {in[0].dtype});
+}
+PLAIT_INLINE Tensors Pick::define(Tensors const& x) const {
+    auto chosen = select(detail::at_target(x[0], x[1]), x[0], full_like(x[0], 0));
+    return {cast(sum(chosen, {-1}), x[0].dtype())};
+}
+
 PLAIT_INLINE Rule CrossEntropyGradient::rule(Metas const& in) const {
-    return parse_rule(name, "... !v, ..., ..., ... -> ... !v", in);
+    return parse_rule(name, "... v, ..., ..., ... -> ... v", in);
 }
 PLAIT_INLINE Metas CrossEntropyGradient::infer(Metas const& in) const {
     auto r = rule(in);

@@ -15,6 +15,16 @@ struct CrossEntropy {
     Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
 };
 
+/// Each row's element at its index: (x[..., n], index i32[...]) -> [...]; 0 where the index is negative. A
+/// block of n gives zeros for the indices of other blocks.
+struct Pick {
+    static constexpr std::string_view name = "pick";
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+};
+
 /// (logits, targets, lse, dnll[...]) -> dlogits.
 struct CrossEntropyGradient {
     static constexpr std::string_view name = "cross_entropy_gradient";

@@ -144,7 +144,7 @@ PLAIT_INLINE Cost Linear::cost(Metas const& in) const {
 }
 PLAIT_INLINE Tensors Linear::define(Tensors const& x) const {
     auto t = x[0].dtype();
-    auto y = product(ProductForm::nt, detail::widened(x[0]), detail::widened(x[1])) + x[2];
+    auto y = product(ProductForm::nt, x[0], x[1]) + x[2];
     if (epilogue == Epilogue::bias) return {cast(y, t)};
     return {cast(gelu(y), t), cast(y, t)};
 }

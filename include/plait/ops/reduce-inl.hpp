@@ -34,9 +34,10 @@ PLAIT_INLINE Rule Reduce::rule(Metas const& in) const {
     r.outputs.emplace_back();
     for (int d = 0; d < in[0].shape.rank(); ++d) {
         if (!detail::listed(dims, d)) r.outputs[0].push_back({d});
-        else r.factors[static_cast<std::size_t>(d)].whole = fn == ReduceFn::max;
     }
-    r.exact = !is_floating(in[0].dtype);
+    bool integers = !is_floating(in[0].dtype);
+    r.exact = integers || fn == ReduceFn::max;
+    r.combine = fn == ReduceFn::max ? Combine::max : integers ? Combine::integer_sum : Combine::sum;
     return r;
 }
 PLAIT_INLINE Metas Reduce::infer(Metas const& in) const {

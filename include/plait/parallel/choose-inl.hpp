@@ -19,9 +19,7 @@ struct FactorChooser {
     Node const& node;
     Rule const& rule;
     std::vector<AxisLayout> const& inputs;
-    std::int64_t size;
-    std::vector<std::int64_t> const& taken;
-    std::vector<std::string> const& lines;
+    AxisCut const& axis;
 
     struct Cut {
         int factor, input, line;
@@ -29,8 +27,8 @@ struct FactorChooser {
     };
 
     std::string where(Cut const& c) const {
-        auto line = c.line >= 0 && static_cast<std::size_t>(c.line) < lines.size()
-                        ? fmt::format(" by the plan's \"{}\"", lines[static_cast<std::size_t>(c.line)])
+        auto line = c.line >= 0 && static_cast<std::size_t>(c.line) < axis.lines.size()
+                        ? fmt::format(" by the plan's \"{}\"", axis.lines[static_cast<std::size_t>(c.line)])
                         : std::string();
         return fmt::format("dim {} of input {}, {}{}", inputs[static_cast<std::size_t>(c.input)].dim, c.input,
                            to_string(node.inputs[static_cast<std::size_t>(c.input)].meta()), line);
@@ -42,7 +40,16 @@ struct FactorChooser {
 
     bool divides(int factor) const {
         auto f = static_cast<std::size_t>(factor);
-        return rule.factors[f].size % (size * (taken.empty() ? 1 : taken[f])) == 0;
+        return rule.factors[f].size % (axis.size * (axis.taken.empty() ? 1 : axis.taken[f])) == 0;
+    }
+
+    /// Whether blocks of the factor have the bits that they have in the whole.
+    bool keeps_bits(int factor) const {
+        if (rule.by_shape) return false;
+        for (std::size_t o = 0; o < rule.outputs.size(); ++o)
+            if (!Rule::holds(rule.outputs[o], factor) && !rule.exact && is_floating(node.outputs[o].dtype))
+                return false;
+        return true;
     }
 
     /// The factor that the axis cuts of input `i`, if it may.
@@ -51,8 +58,8 @@ struct FactorChooser {
         if (dim.empty() || !rule.may_cut(dim.front())) return {};
         Cut cut{dim.front(), static_cast<int>(i), inputs[i].line, inputs[i].stored};
         if (divides(cut.factor)) return cut;
-        check<UsageError>(cut.stored || cut.line < 0, "layout: {}: {} ranks do not divide {}", place(), size,
-                          where(cut));
+        check<UsageError>(cut.stored || cut.line < 0, "layout: {}: {} ranks do not divide {}", place(),
+                          axis.size, where(cut));
         return {};
     }
 
@@ -62,7 +69,7 @@ struct FactorChooser {
             for (std::size_t i = 0; i < inputs.size(); ++i) {
                 if (!inputs[i].is_shard() || inputs[i].stored != stored) continue;
                 auto cut = cut_of(i);
-                if (!cut) continue;
+                if (!cut || (stored && axis.keep_bits && !keeps_bits(cut->factor))) continue;
                 check<UsageError>(
                     !found || stored || found->factor == cut->factor || (found->line < 0 && cut->line < 0),
                     "layout: {}: one mesh axis cannot cut both {} and {}", place(),
@@ -77,13 +84,11 @@ struct FactorChooser {
 
 }  // namespace detail
 
-PLAIT_INLINE NodeLayout choose(Node const& node, std::vector<AxisLayout> const& inputs, std::int64_t size,
-                               std::vector<std::int64_t> const& taken,
-                               std::vector<std::string> const& lines) {
+PLAIT_INLINE NodeLayout choose(Node const& node, std::vector<AxisLayout> const& inputs, AxisCut const& axis) {
     Rule rule = node.op.rule(detail::metas_of(node.inputs));
     NodeLayout layout{-1, std::vector<AxisLayout>(inputs.size()),
                       std::vector<AxisLayout>(node.outputs.size())};
-    auto cut = detail::FactorChooser{node, rule, inputs, size, taken, lines}.find();
+    auto cut = detail::FactorChooser{node, rule, inputs, axis}.find();
     if (!cut) return layout;
     layout.factor = cut->factor;
     auto shard = [&](int dim) { return AxisLayout::shard(dim, cut->stored, cut->line); };
@@ -174,7 +179,7 @@ class GraphLayouts {
             std::vector<AxisLayout> inputs;
             for (auto const& v : n->inputs) inputs.push_back(result_.held.at(v)[a]);
             auto size = mesh_.axes()[a].size;
-            nodes[a] = choose(*n, inputs, size, taken, lines_.texts);
+            nodes[a] = choose(*n, inputs, {size, taken, lines_.texts, bits_ == Bits::layout});
             if (nodes[a].factor >= 0) taken[static_cast<std::size_t>(nodes[a].factor)] *= size;
         }
         for (int i = 0; i < static_cast<int>(n->outputs.size()); ++i) {
@@ -209,6 +214,21 @@ class GraphLayouts {
 };
 
 }  // namespace detail
+
+PLAIT_INLINE std::unordered_set<Node const*> gathering_nodes(Graph const& graph, Layouts const& layouts) {
+    std::unordered_set<Node const*> found;
+    for (auto const& n : graph.nodes) {
+        if (source_of(*n) || !n->op.has_define()) continue;
+        auto const& axes = layouts.nodes.at(n.get());
+        for (std::size_t a = 0; a < axes.size(); ++a)
+            for (std::size_t i = 0; i < n->inputs.size(); ++i) {
+                auto const& l = layouts.held.at(n->inputs[i])[a];
+                if (l.is_shard() && !l.stored && l.line >= 0 && !axes[a].inputs[i].is_shard())
+                    found.insert(n.get());
+            }
+    }
+    return found;
+}
 
 PLAIT_INLINE Layouts lay_out(Graph const& graph, ResolvedLines const& lines, Mesh const& mesh, Bits bits) {
     return detail::GraphLayouts(graph, lines, mesh, bits).run();

@@ -18,14 +18,22 @@ struct NodeLayout {
     std::vector<AxisLayout> inputs, outputs;
 };
 
-/// Chooses the factor of `node` that an axis of `size` cuts, given how its inputs are laid out: that of the
-/// first input that is sharded, and only where there is none that of the first that is stored so. Other
-/// inputs that hold the factor must be cut along it too; where one is cut otherwise or the factor must stay
-/// whole, the input is wanted whole. `taken` counts the blocks that other axes cut each factor into (empty:
-/// one). Throws UsageError where shard lines ask for two factors, or for one that the axis does not divide,
-/// naming op, dim and `lines`.
-NodeLayout choose(Node const& node, std::vector<AxisLayout> const& inputs, std::int64_t size,
-                  std::vector<std::int64_t> const& taken = {}, std::vector<std::string> const& lines = {});
+/// What `choose` must know besides the inputs' layouts.
+struct AxisCut {
+    std::int64_t size = 1;              // ranks along the axis
+    std::vector<std::int64_t> taken{};  // blocks that other axes cut each factor into; empty: one
+    std::vector<std::string> lines{};   // of the plan, for errors
+    /// Bits::layout, where store lines must not change bits: what is stored cuts no op that sums over the
+    /// factor or whose bits depend on the shape it is called with.
+    bool keep_bits = false;
+};
+
+/// Chooses the factor of `node` that an axis cuts, given how its inputs are laid out: that of the first input
+/// that is sharded, and only where there is none that of the first that is stored so. Other inputs that hold
+/// the factor must be cut along it too; where one is cut otherwise or the factor must stay whole, the input
+/// is wanted whole. Throws UsageError where shard lines ask for two factors, or for one that the axis does
+/// not divide, naming op, dim and line.
+NodeLayout choose(Node const& node, std::vector<AxisLayout> const& inputs, AxisCut const& cut);
 
 /// How the mesh cuts every node and value of a graph.
 struct Layouts {
@@ -35,6 +43,10 @@ struct Layouts {
     std::unordered_set<Value, ValueHash> reduced_at_once;
     bool reduced_inside = true;  // and that in every micro-batch: other bits than once a step
 };
+
+/// The nodes that would gather what a shard line divides because their rule keeps it whole, and that have a
+/// definition in simpler ops, which may not.
+std::unordered_set<Node const*> gathering_nodes(Graph const& graph, Layouts const& layouts);
 
 /// Goes through the graph in its order: variables and marked values lie as the plan's lines say, batch
 /// columns are cut along dim 0 by replica and data, and the rest follows from the ops' rules. A partial value

@@ -7,6 +7,7 @@
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/view.hpp"
 #include "plait/parallel/convert.hpp"
+#include "plait/parallel/leaves.hpp"
 #include "plait/parallel/moves.hpp"
 
 #include <algorithm>
@@ -18,8 +19,13 @@ namespace detail {
 
 class Localizer {
   public:
-    Localizer(Graph const& graph, Layouts const& layouts, Mesh const& mesh)
-        : graph_(graph), layouts_(layouts), mesh_(mesh), nesting_(nesting(mesh)) {}
+    Localizer(Graph const& graph, Layouts const& layouts, Mesh const& mesh,
+              std::optional<std::int64_t> tensor_leaves)
+        : graph_(graph),
+          layouts_(layouts),
+          mesh_(mesh),
+          nesting_(nesting(mesh)),
+          tensor_leaves_(tensor_leaves) {}
 
     LocalGraph run() {
         find_readers();
@@ -102,18 +108,83 @@ class Localizer {
         }
         for (std::size_t i = 0; i < out.size(); ++i)
             out[i].shape = block_of(out[i].shape, layouts_.made.at({n, static_cast<int>(i)}), mesh_).first;
-        auto node = record(n->op.localized(in, out), std::move(inputs));
-        check(node->outputs == out, "layout: the block of {} in '{}' is {}, not {}", n->op.name(),
-              n->origin.path, to_string(node->outputs), to_string(out));
+        auto locals = run(*n, inputs, in, out);
         for (int i = 0; i < static_cast<int>(out.size()); ++i) {
-            Value old{n, i}, local{node, i};
+            Value old{n, i}, local = locals[static_cast<std::size_t>(i)];
+            check(local.meta() == out[static_cast<std::size_t>(i)],
+                  "layout: the block of {} in '{}' is {}, not {}", n->op.name(), n->origin.path,
+                  to_string(local.meta()), to_string(out[static_cast<std::size_t>(i)]));
             made_[old] = local;
             placed(local, old.meta().shape, layouts_.made.at(old));
             if (summed_.contains(old)) resolve(old);
             // A new value of a variable goes on its way at once.
             if (auto it = stores_.find(old); it != stores_.end())
-                finished_[old] = as(old, layouts_.held.at(it->second), {});
+                finished_[old] = stored(as(old, layouts_.held.at(it->second), {}));
         }
+    }
+
+    /// The node on its blocks, in leaves of the tensor axis where its bits want it.
+    std::vector<Value> run(Node const& n, std::vector<Value> const& inputs, Metas const& in,
+                           Metas const& out) {
+        auto const& tensor = mesh_.axis("tensor");
+        auto const& cut = layouts_.nodes.at(&n)[static_cast<std::size_t>(&tensor - mesh_.axes().data())];
+        auto leaves = tensor_leaves_.value_or(1) / tensor.size;
+        if (leaves <= 1 || !needs_leaves(n, cut)) return values_of(record(n.op.localized(in, out), inputs));
+        check_leaves(n, cut, inputs, leaves);
+        LeafHost host;
+        host.part = [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
+            return leaf(v, dim, i, pieces);
+        };
+        host.made = [&](Value const& v, int output, int dim, std::int64_t i) {
+            auto const& whole_shape = n.outputs[static_cast<std::size_t>(output)].shape;
+            Layout layout;
+            for (auto const& l : layouts_.nodes.at(&n))
+                layout.push_back(l.outputs[static_cast<std::size_t>(output)]);
+            auto place = place_in(whole_shape, layout);
+            if (dim >= 0) place.origin[dim] += i * v.meta().shape[dim];
+            result_.place[v] = place;
+        };
+        auto made = run_in_leaves(n.op, inputs, out, cut, {leaves, 1}, host);
+        std::vector<Value> values;
+        for (auto const& m : made) values.push_back(m.front());
+        return values;
+    }
+
+    void check_leaves(Node const& n, NodeLayout const& cut, std::vector<Value> const& inputs,
+                      std::int64_t leaves) const {
+        for (std::size_t i = 0; i < inputs.size(); ++i)
+            check<UsageError>(
+                !cut.inputs[i].is_shard() || inputs[i].meta().shape[cut.inputs[i].dim] % leaves == 0,
+                "layout: {} in {}: a granularity of tensor = {} does not divide dim {} of {}: use a "
+                "smaller one",
+                n.op.name(), n.origin.path, *tensor_leaves_, cut.inputs[i].dim,
+                to_string(n.inputs[i].meta()));
+    }
+
+    /// Where a block lies, also if it is the whole.
+    Placement place_in(Shape const& logical, Layout const& layout) const {
+        auto place = block_of(logical, layout, mesh_).second;
+        if (!place.logical.empty()) return place;
+        place.logical = logical;
+        for (int d = 0; d < logical.rank(); ++d) place.origin.push_back(0);
+        return place;
+    }
+
+    Value leaf(Value const& v, int dim, std::int64_t i, std::int64_t n) {
+        auto [it, fresh] = leaves_.try_emplace({v.node.get(), v.output, dim, i, n});
+        if (!fresh) return it->second;
+        auto length = v.meta().shape[dim] / n;
+        Value made{record(Part{dim, i * length, length}, {v}), 0};
+        auto place = place_in(v.meta().shape, whole());
+        if (auto known = result_.place.find(v); known != result_.place.end()) place = known->second;
+        place.origin[dim] += i * length;
+        result_.place[made] = place;
+        return it->second = made;
+    }
+
+    /// What a variable's place can hold: a kernel's or a collective's result, not a part of one.
+    static Value stored(Value const& v) {
+        return v.node->op.as<Part>() ? Value{record(Cast{v.meta().dtype}, {v}), 0} : v;
     }
 
     /// An operand that lends its shape: the value where it lies as wanted, else a shape without memory.
@@ -168,8 +239,12 @@ class Localizer {
         }
         // A weight is gathered for one module of a pass, an activation for all its readers in a pass.
         bool weight = stored && is_weight(v);
-        Key key{v.node.get(), v.output, to_string(wanted, mesh_), weight ? reading.path : "",
-                stored ? static_cast<int>(reading.phase) : 0, stored && reading.recomputed};
+        Key key{v.node.get(),
+                v.output,
+                to_string(wanted, mesh_),
+                weight ? reading.path : "",
+                stored ? static_cast<int>(reading.phase) : 0,
+                stored && reading.recomputed};
         auto [it, fresh] = known_.try_emplace(key);
         if (fresh) {
             auto const& from = held_.contains(v) ? held_.at(v) : made_.at(v);
@@ -209,11 +284,11 @@ class Localizer {
             auto& l = layout[static_cast<std::size_t>(*a)];
             if (!l.is_shard()) continue;
             bool moves = !(l == at(wanted, *a));
-            // Blocks inside a block that is gathered must be gathered first.
+            // Blocks inside a block that comes or goes are others.
             for (auto outer = nesting_.begin(); *outer != *a; ++outer) {
-                auto const& o = at(layout, *outer);
-                moves = moves || (o.is_shard() && o.dim == l.dim && !(o == at(wanted, *outer)) &&
-                                  axis(*outer).size > 1);
+                auto cuts = [&](AxisLayout const& o) { return o.is_shard() && o.dim == l.dim; };
+                moves =
+                    moves || (axis(*outer).size > 1 && cuts(at(layout, *outer)) != cuts(at(wanted, *outer)));
             }
             if (!moves) continue;
             x = mover.all_gather(x, axis(*a), l.dim);
@@ -242,13 +317,16 @@ class Localizer {
     ValueMap<Value> made_, held_, finished_;  // old value -> local one: as made, as held, as stored
     std::map<Key, Value> known_;
     std::unordered_map<Node const*, bool> weights_;
+    std::optional<std::int64_t> tensor_leaves_;
+    std::map<std::tuple<Node const*, int, int, std::int64_t, std::int64_t>, Value> leaves_;
     LocalGraph result_;
 };
 
 }  // namespace detail
 
-PLAIT_INLINE LocalGraph localize(Graph const& graph, Layouts const& layouts, Mesh const& mesh) {
-    return detail::Localizer(graph, layouts, mesh).run();
+PLAIT_INLINE LocalGraph localize(Graph const& graph, Layouts const& layouts, Mesh const& mesh,
+                                 std::optional<std::int64_t> tensor_leaves) {
+    return detail::Localizer(graph, layouts, mesh, tensor_leaves).run();
 }
 
 }  // namespace plait

@@ -5,25 +5,38 @@
 #include "plait/ops/elementwise.hpp"
 #include "plait/parallel/leaves.hpp"
 
-#include <algorithm>
-#include <span>
-
 namespace plait {
 namespace detail {
 
 inline Value add(Value const& a, Value const& b) { return (Tensor(a) + Tensor(b)).value(); }
 
-inline Value add_chain(std::span<Value const> x) {
-    Value sum = x.front();
-    for (auto const& v : x.subspan(1)) sum = add(sum, v);
-    return sum;
-}
+/// A canonical sum of leaves that come in their order: a chain inside each run of `chain`, and (0 + 1) + (2 +
+/// 3) across runs. Adds as soon as both sides are there, so that few addends wait.
+class LeafSum {
+  public:
+    explicit LeafSum(Leaves const& leaves) : leaves_(leaves) {}
 
-/// The halves first: (0 + 1) + (2 + 3).
-inline Value add_tree(std::span<Value const> x) {
-    auto half = x.size() / 2;
-    return x.size() == 1 ? x.front() : add(add_tree(x.first(half)), add_tree(x.subspan(half)));
-}
+    void take(Value const& leaf) {
+        if (leaves_.count < leaves_.chain) return waiting_.push_back(leaf);  // time goes on with the chain
+        chain_ = length_ ? add(chain_, leaf) : leaf;
+        if (++length_ < leaves_.chain) return;
+        Value sum = chain_;
+        // As in a binary counter: every run that is complete meets its left neighbour.
+        for (auto runs = runs_++; runs & 1; runs >>= 1) {
+            sum = add(waiting_.back(), sum);
+            waiting_.pop_back();
+        }
+        waiting_.push_back(sum);
+        length_ = 0;
+    }
+    std::vector<Value> const& addends() const { return waiting_; }
+
+  private:
+    Leaves leaves_;
+    Value chain_;
+    std::int64_t length_ = 0, runs_ = 0;
+    std::vector<Value> waiting_;
+};
 
 }  // namespace detail
 
@@ -40,33 +53,31 @@ PLAIT_INLINE bool needs_leaves(Node const& node, NodeLayout const& layout) {
 
 PLAIT_INLINE std::vector<std::vector<Value>> run_in_leaves(AnyOp const& op, std::vector<Value> const& inputs,
                                                            Metas const& out, NodeLayout const& layout,
-                                                           Leaves const& leaves, TakePart const& part) {
+                                                           Leaves const& leaves, LeafHost const& host) {
     std::vector<std::vector<Value>> made(out.size());
+    std::vector<detail::LeafSum> sums(out.size(), detail::LeafSum(leaves));
     for (std::int64_t i = 0; i < leaves.count; ++i) {
         std::vector<Value> leaf;
         Metas in, leaf_out = out;
         for (std::size_t k = 0; k < inputs.size(); ++k) {
             auto const& l = layout.inputs[k];
-            leaf.push_back(l.is_shard() ? part(inputs[k], l.dim, i, leaves.count) : inputs[k]);
+            leaf.push_back(l.is_shard() ? host.part(inputs[k], l.dim, i, leaves.count) : inputs[k]);
             in.push_back(leaf.back().meta());
         }
         for (std::size_t o = 0; o < out.size(); ++o)
             if (auto const& l = layout.outputs[o]; l.is_shard()) leaf_out[o].shape[l.dim] /= leaves.count;
         auto node = record(op.localized(in, leaf_out), std::move(leaf));
-        for (std::size_t o = 0; o < out.size(); ++o) made[o].push_back({node, static_cast<int>(o)});
+        for (std::size_t o = 0; o < out.size(); ++o) {
+            auto const& l = layout.outputs[o];
+            Value v{node, static_cast<int>(o)};
+            host.made(v, v.output, l.is_shard() ? l.dim : -1, i);
+            l.is_partial() ? sums[o].take(v) : made[o].push_back(v);
+        }
     }
     for (std::size_t o = 0; o < out.size(); ++o) {
-        auto& values = made[o];
         auto const& l = layout.outputs[o];
-        if (l.is_shard()) {
-            if (values.size() > 1) values = {{record(Join{l.dim}, values), 0}};
-        } else if (l.is_partial() && leaves.count >= leaves.chain) {
-            std::vector<Value> ranks;  // virtual ones
-            auto chain = static_cast<std::size_t>(leaves.chain);
-            for (std::size_t first = 0; first < values.size(); first += chain)
-                ranks.push_back(detail::add_chain(std::span(values).subspan(first, chain)));
-            values = {detail::add_tree(ranks)};
-        }
+        if (l.is_partial()) made[o] = sums[o].addends();
+        else if (l.is_shard() && made[o].size() > 1) made[o] = {{record(Join{l.dim}, made[o]), 0}};
     }
     return made;
 }

@@ -32,14 +32,20 @@ struct Leaves {
 /// shape that it is called with.
 bool needs_leaves(Node const& node, NodeLayout const& layout);
 
-/// A block of a value: `part(v, dim, i, n)` is block i of n along dim.
-using TakePart = std::function<Value(Value const& v, int dim, std::int64_t i, std::int64_t n)>;
+/// What `run_in_leaves` asks of its caller.
+struct LeafHost {
+    /// Block `i` of `n` of a value along `dim`.
+    std::function<Value(Value const& v, int dim, std::int64_t i, std::int64_t n)> part;
+    /// Told of every leaf's result: it is block `i` along `dim` of output `output`, or, if `dim` is -1, an
+    /// addend.
+    std::function<void(Value const& v, int output, int dim, std::int64_t i)> made;
+};
 
 /// Runs `op` leaf by leaf on blocks that lie as `layout` says. Gives a value for every output that has the
 /// batch, and for a sum the addends that are left for the sum over time, `leaves.links()` of them.
 std::vector<std::vector<Value>> run_in_leaves(AnyOp const& op, std::vector<Value> const& inputs,
                                               Metas const& out, NodeLayout const& layout,
-                                              Leaves const& leaves, TakePart const& part);
+                                              Leaves const& leaves, LeafHost const& host);
 
 }  // namespace plait
 

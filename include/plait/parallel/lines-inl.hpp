@@ -79,6 +79,8 @@ class LineReader {
                               texts_[static_cast<std::size_t>(l.line)], name);
             return;
         }
+        // Of an axis of one rank only the bits of a layout know.
+        if (axis.size == 1 && plan_.bits() == Bits::fast) return;
         l = AxisLayout::shard(dim, line.stores, number);
     }
 

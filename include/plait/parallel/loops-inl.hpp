@@ -46,11 +46,12 @@ struct LoopCutter {
     bool repeated(Node const* n) const { return local.repeated.contains(n) && !in_loop(n); }
     AxisLayout const& laid(Value const& v) const { return layout.at(v); }
 
-    /// Works on what one micro-batch adds to a sum: a reduction inside the loop, or an op that adds up anyway.
+    /// Works on what one micro-batch adds to a sum: a reduction inside the loop, or an op that adds up
+    /// anyway.
     bool takes_addends(Node const& n) const {
-        bool sums = !n.inputs.empty() &&
-                    std::all_of(n.inputs.begin(), n.inputs.end(),
-                                [&](Value const& v) { return laid(v) == AxisLayout::partial(); });
+        bool sums = !n.inputs.empty() && std::all_of(n.inputs.begin(), n.inputs.end(), [&](Value const& v) {
+            return laid(v) == AxisLayout::partial();
+        });
         if (!sums || n.origin.phase == Phase::update) return false;
         if (local.inside.contains(&n)) return true;
         Metas in;
@@ -80,7 +81,7 @@ struct LoopCutter {
             bool once = n->origin.phase == Phase::update;
             for (auto const& v : n->inputs)
                 in.push_back(once || laid(v).is_partial() ? AxisLayout{} : laid(v));
-            auto& chosen = nodes[n.get()] = choose(*n, in, count);
+            auto& chosen = nodes[n.get()] = choose(*n, in, {count, {}, {}, false});
             // Time knows sums only; what is combined otherwise is made from the whole batch.
             for (auto const& l : chosen.outputs)
                 if (l.is_partial() && l.how == Combine::max) {
@@ -231,22 +232,30 @@ struct LoopCutter {
     }
 
     /// The nodes that stand for `n` in its section: a value for each output, or the addends of a sum.
-    std::vector<std::vector<Value>> made_of(Node const& n, std::vector<Value> inputs, Metas const& in,
-                                            Metas const& out, int at) {
+    std::vector<std::vector<Value>> made_of(std::shared_ptr<Node const> const& node,
+                                            std::vector<Value> inputs, Metas const& in, Metas const& out,
+                                            int at) {
+        Node const& n = *node;
+        auto outputs = values_of(node);
         auto const& chosen = nodes.at(&n);
         if (leaves && leaves->count > 1 && needs_leaves(n, chosen)) {
-            auto made = run_in_leaves(n.op, inputs, out, chosen, *leaves,
-                                      [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
-                                          return part(v, dim, i, pieces, at);
-                                      });
+            LeafHost host;
+            host.part = [&](Value const& v, int dim, std::int64_t i, std::int64_t pieces) {
+                return part(v, dim, i, pieces, at);
+            };
+            // A leaf of a sum lies where the sum does; who asks where a block of the batch lies, reads it.
+            host.made = [&](Value const& v, int output, int dim, std::int64_t) {
+                if (dim < 0) copy_place(outputs[static_cast<std::size_t>(output)], v);
+            };
+            auto made = run_in_leaves(n.op, inputs, out, chosen, *leaves, host);
             for (auto const& values : made)
                 for (auto const& v : values) settle(v.node, at);
             return made;
         }
-        auto node = record(in_loop(&n) ? n.op.localized(in, out) : n.op, std::move(inputs));
-        result.section[node.get()] = at;
+        auto local_node = record(in_loop(&n) ? n.op.localized(in, out) : n.op, std::move(inputs));
+        result.section[local_node.get()] = at;
         std::vector<std::vector<Value>> made;
-        for (auto const& v : values_of(node)) made.push_back({v});
+        for (auto const& v : values_of(local_node)) made.push_back({v});
         return made;
     }
 
@@ -289,7 +298,7 @@ struct LoopCutter {
         });
         for (std::size_t i = 0; i < out.size(); ++i)
             if (chosen.outputs[i].is_shard()) out[i].shape[chosen.outputs[i].dim] /= count;
-        auto made = made_of(*n, std::move(inputs), in, out, at);
+        auto made = made_of(n, std::move(inputs), in, out, at);
         for (int i = 0; i < static_cast<int>(out.size()); ++i) {
             Value old{n, i};
             auto const& values = made[static_cast<std::size_t>(i)];

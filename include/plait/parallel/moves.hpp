@@ -27,35 +27,40 @@ struct Mover {
         return axis.size == 1 ? x : await(apply(AllReduce{axis.name, how}, x));
     }
 
-    /// Sizes before, along and after `dim`.
-    struct Around {
-        std::int64_t before = 1, along = 1, after = 1;
-    };
-    static Around around(Shape const& s, int dim) {
-        return {s.leading(dim).elements(), s[dim], s.dims(dim + 1, s.rank()).elements()};
+    /// The shape with dim `dim` as [count, size / count].
+    static Shape split(Shape const& s, int dim, std::int64_t count) {
+        Shape shape = s.leading(dim);
+        shape.push_back(count);
+        shape.push_back(s[dim] / count);
+        for (int d = dim + 1; d < s.rank(); ++d) shape.push_back(s[d]);
+        return shape;
+    }
+    /// The order of dims that brings dim `from` to place `to`.
+    static std::vector<int> moving(int rank, int from, int to) {
+        std::vector<int> order;
+        for (int d = 0; d < rank; ++d)
+            if (d != from) order.push_back(d);
+        order.insert(order.begin() + to, from);
+        return order;
     }
 
     Value reduce_scatter(Value const& x, MeshAxis const& axis, int dim, Combine how) {
         if (axis.size == 1) return x;
-        ReduceScatter op{axis.name, axis.size, how};
-        if (dim == 0) return await(apply(op, x));
-        auto [before, along, after] = around(x.meta().shape, dim);
-        auto shape = x.meta().shape;
-        shape[dim] /= axis.size;
-        auto blocks = apply(Reshape{{before, axis.size, along / axis.size * after}}, x);
-        auto own = await(apply(op, apply(Transpose{{1, 0, 2}}, blocks)));
-        return apply(Reshape{shape}, own);
+        if (dim == 0) return await(apply(ReduceScatter{axis.name, axis.size, how, false}, x));
+        auto const& shape = x.meta().shape;
+        auto blocks = apply(Reshape{split(shape, dim, axis.size)}, x);
+        auto stack = apply(Transpose{moving(shape.rank() + 1, dim, 0)}, blocks);
+        return await(apply(ReduceScatter{axis.name, axis.size, how, true}, stack));
     }
 
     Value all_gather(Value const& x, MeshAxis const& axis, int dim) {
         if (axis.size == 1) return x;
-        auto all = await(apply(AllGather{axis.name, axis.size, axis.coordinate}, x));
+        auto all = await(apply(AllGather{axis.name, axis.size, axis.coordinate, dim != 0}, x));
         if (dim == 0) return all;
-        auto [before, along, after] = around(x.meta().shape, dim);
         auto shape = x.meta().shape;
+        auto blocks = apply(Transpose{moving(shape.rank() + 1, 0, dim)}, all);
         shape[dim] *= axis.size;
-        auto blocks = apply(Reshape{{axis.size, before, along * after}}, all);
-        return apply(Reshape{shape}, apply(Transpose{{1, 0, 2}}, blocks));
+        return apply(Reshape{shape}, blocks);
     }
 
     Value part(Value const& x, MeshAxis const& axis, int dim) {

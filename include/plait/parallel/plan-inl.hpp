@@ -22,8 +22,10 @@ PLAIT_INLINE PlanLine parse_plan_line(std::string const& text) {
         words.push_back(text.substr(at, end - at));
         at = end;
     }
-    check<UsageError>(!words.empty() && (words[0] == "shard" || words[0] == "store"),
-                      "\"{}\": must begin with shard or store", text);
+    check<UsageError>(
+        !words.empty() && (words[0] == "shard" || words[0] == "store"),
+        "\"{}\": must begin with shard or store, or be a preset: megatron AXIS, sequence AXIS, zero LEVEL",
+        text);
     PlanLine line;
     line.stores = words[0] == "store";
     check<UsageError>(words.size() == (line.stores ? 6u : 4u) && (!line.stores || words[4] == "of"),
@@ -54,12 +56,29 @@ PLAIT_INLINE Plan& Plan::line(PlanLine line) {
     return *this;
 }
 
+PLAIT_INLINE Plan& Plan::line(std::string const& text) {
+    auto space = text.find(' ');
+    auto word = text.substr(0, space), rest = space == std::string::npos ? "" : text.substr(space + 1);
+    if (word == "megatron") return megatron(rest);
+    if (word == "sequence") return sequence(rest);
+    if (word == "zero" && rest.size() == 1) return zero(rest[0] - '0');
+    return line(parse_plan_line(text));
+}
+
 PLAIT_INLINE Plan& Plan::zero(int level) {
     check<UsageError>(level >= 0 && level <= 3, "plan: zero({}): use 0, 1, 2 or 3", level);
     constexpr Stored kinds[] = {Stored::optimizer, Stored::gradient, Stored::parameter};
     for (int i = 0; i < level; ++i) store("**", "data", PlanLine::first_dim, kinds[i]);
     return *this;
 }
+
+PLAIT_INLINE Plan& Plan::megatron(std::string const& axis) {
+    return shard("blocks.**.{q,k,v,gate,up}.{weight,bias}", axis, 0)
+        .shard("blocks.**.{o,down}.weight", axis, 1)
+        .shard("{tokens,head}.weight", axis, 0);
+}
+
+PLAIT_INLINE Plan& Plan::sequence(std::string const& axis) { return store("{tokens,blocks.*}.out", axis, 1); }
 
 PLAIT_INLINE Plan& Plan::micro_batches(std::int64_t count) {
     check<UsageError>(count >= 1, "plan: {} micro-batches: use 1 or more", count);

@@ -65,10 +65,18 @@ class Plan {
         return line({true, std::move(glob), std::move(axis), dim, what});
     }
     Plan& line(PlanLine line);
-    Plan& line(std::string const& text) { return line(parse_plan_line(text)); }
+    /// A line as text, or a preset: "megatron tensor", "sequence tensor", "zero 2".
+    Plan& line(std::string const& text);
     /// ZeRO over the data axis as store lines: 1 divides the optimizer's state, 2 gradients too, 3 parameters
     /// too. Rajbhandari et al., "ZeRO", 2020.
     Plan& zero(int level);
+    /// Tensor parallelism as shard lines over `axis`, for the names that models/ and Hugging Face use:
+    /// columns of q, k, v, gate, up and their biases, rows of o and down, the vocabulary of tokens and head.
+    /// Shoeybi et al., "Megatron-LM", 2019.
+    Plan& megatron(std::string const& axis);
+    /// The residual stream divided along the sequence between blocks, as store lines over `axis`. Korthikanti
+    /// et al., "Reducing activation recomputation in large transformer models", 2022.
+    Plan& sequence(std::string const& axis);
     /// Cuts the batch into `count` pieces, over ranks and time together: a rank runs its share of them one
     /// after another and adds up their gradients.
     Plan& micro_batches(std::int64_t count);

@@ -109,6 +109,17 @@ inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns,
     return Leaves::of(g, micro_batches * ranks);
 }
 
+/// Lays the graph out; what would gather a sharded value gives way to its definition.
+inline std::pair<ResolvedLines, Layouts> lay_out_program(Plan const& plan, Graph& graph, State const& state) {
+    for (;;) {
+        auto lines = resolve_lines(plan, graph, state.variables());
+        auto layouts = lay_out(graph, lines, plan.mesh(), plan.bits());
+        auto gathering = gathering_nodes(graph, layouts);
+        if (gathering.empty()) return {std::move(lines), std::move(layouts)};
+        graph = expand_nodes(graph, [&](Node const& n) { return gathering.contains(&n); });
+    }
+}
+
 PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
                           Columns const& columns, std::function<Row(Batch const&)> const& record) {
     auto& backend = state->backend();
@@ -116,14 +127,15 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     auto micro_batches = plan.local_micro_batches();
     Graph recorded = record_step(*state, columns, record);
     Graph passed = run_passes(recorded, plan, backend);
-    auto lines = resolve_lines(plan, passed, state->variables());
+    auto [lines, layouts] = lay_out_program(plan, passed, *state);
     for (auto const& v : state->variables()) {
         auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
         state->set_block(*v, shape, place);
     }
-    auto layouts = lay_out(passed, lines, mesh, plan.bits());
-    auto sections =
-        cut_loops(localize(passed, layouts, mesh), micro_batches, leaves_of(plan, columns, micro_batches));
+    std::optional<std::int64_t> tensor_leaves;
+    if (plan.bits() == Bits::layout) tensor_leaves = plan.granularity().tensor;
+    auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
+                              leaves_of(plan, columns, micro_batches));
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
     return Step(std::move(program),
                 {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections)},

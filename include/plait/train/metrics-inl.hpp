@@ -82,12 +82,16 @@ PLAIT_INLINE MetricsFile::MetricsFile(std::filesystem::path path, std::int64_t l
 PLAIT_INLINE MetricsFile::~MetricsFile() { ::close(descriptor_); }
 
 PLAIT_INLINE void MetricsFile::write(MetricsRow const& row) {
-    auto const line = json_line(row) + "\n";
-    for (std::string_view rest = line; !rest.empty();) {
-        auto n = ::write(descriptor_, rest.data(), rest.size());
+    waiting_ += json_line(row) + "\n";
+    write_waiting();
+}
+
+PLAIT_INLINE void MetricsFile::write_waiting() {
+    while (!waiting_.empty()) {
+        auto n = ::write(descriptor_, waiting_.data(), waiting_.size());
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) fail_with_errno("write", path_);
-        rest.remove_prefix(static_cast<std::size_t>(n));
+        waiting_.erase(0, static_cast<std::size_t>(n));
     }
 }
 

@@ -32,13 +32,18 @@ class MetricsFile {
     MetricsFile(MetricsFile const&) = delete;
     MetricsFile& operator=(MetricsFile const&) = delete;
 
+    /// Where this fails, the rest waits in memory and is written before the next row, so that none is lost to
+    /// a disk that was full for a while.
     void write(MetricsRow const& row);
+    /// Writes what waits.
+    void write_waiting();
     /// Rows cut at opening.
     std::int64_t cut_rows() const { return cut_rows_; }
 
   private:
     std::filesystem::path path_;
     int descriptor_ = -1;
+    std::string waiting_;
     std::int64_t cut_rows_ = 0;
 };
 

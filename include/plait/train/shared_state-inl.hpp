@@ -4,8 +4,44 @@
 #include "plait/train/shared_state.hpp"
 
 #include <bit>
+#include <map>
 
 namespace plait {
+
+PLAIT_INLINE BlockHolders::BlockHolders(std::vector<std::int64_t> places, std::size_t variables)
+    : places_(std::move(places)),
+      variables_(variables),
+      ranks_(variables == 0 ? 1 : static_cast<int>(places_.size() / variables)) {}
+
+PLAIT_INLINE std::int64_t BlockHolders::place_number(Shape const& block, Placement const& place) {
+    auto const text = fmt::format("{} at {}", to_string(block), to_string(place.origin));
+    return std::bit_cast<std::int64_t>(hash_name(text));
+}
+
+PLAIT_INLINE int BlockHolders::first_holder(std::size_t v, int r) const {
+    auto place = [&](int rank) { return places_[static_cast<std::size_t>(rank) * variables_ + v]; };
+    for (int first = 0; first < r; ++first)
+        if (place(first) == place(r)) return first;
+    return r;
+}
+
+PLAIT_INLINE std::vector<std::size_t> BlockHolders::written_by(int rank) const {
+    std::vector<std::size_t> written;
+    int turn = 0;
+    for (std::size_t v = 0; v < variables_; ++v) {
+        std::map<std::int64_t, std::size_t> known;
+        std::vector<std::vector<int>> holders;  // of each block, in the order of the first of them
+        for (int r = 0; r < ranks_; ++r) {
+            auto const place = places_[static_cast<std::size_t>(r) * variables_ + v];
+            auto const [it, fresh] = known.try_emplace(place, holders.size());
+            if (fresh) holders.emplace_back();
+            holders[it->second].push_back(r);
+        }
+        for (auto const& all : holders)
+            if (all[static_cast<std::size_t>(turn++) % all.size()] == rank) written.push_back(v);
+    }
+    return written;
+}
 
 PLAIT_INLINE SharedState::SharedState(Communicator& world, std::shared_ptr<State> state)
     : world_(world), state_(std::move(state)) {
@@ -14,32 +50,18 @@ PLAIT_INLINE SharedState::SharedState(Communicator& world, std::shared_ptr<State
     std::vector<std::int64_t> mine;
     for (auto const& v : variables) {
         names += fmt::format("{} {}\n", v->path, to_string(v->meta));
-        auto const& place = state_->place_of(*v);
-        auto text = fmt::format("{} at {}", to_string(state_->block_of(*v).shape), to_string(place.origin));
-        mine.push_back(std::bit_cast<std::int64_t>(hash_name(text)));
+        mine.push_back(BlockHolders::place_number(state_->block_of(*v).shape, state_->place_of(*v)));
     }
     agree(world_,
           {{"the variables", fmt::format("{} variables, {:016x}", variables.size(), hash_name(names))}});
-    places_ = gather_numbers(world_, std::span(std::as_const(mine)));
-    int turn = 0;
-    for (std::size_t v = 0; v < variables.size(); ++v) {
-        for (int first = 0; first < world_.size(); ++first) {
-            if (first_holder(v, first) != first) continue;
-            std::vector<int> holders;
-            for (int r = first; r < world_.size(); ++r)
-                if (first_holder(v, r) == first) holders.push_back(r);
-            auto const writer = holders[static_cast<std::size_t>(turn++) % holders.size()];
-            if (writer == world_.rank()) writes_.insert(variables[v].get());
-        }
-    }
+    holders_.emplace(gather_numbers(world_, std::span(std::as_const(mine))), variables.size());
+    for (auto v : holders_->written_by(world_.rank())) writes_.insert(variables[v].get());
 }
 
-PLAIT_INLINE int SharedState::first_holder(std::size_t v, int r) const {
-    auto const n = state_->variables().size();
-    auto place = [&](int rank) { return places_[static_cast<std::size_t>(rank) * n + v]; };
-    for (int first = 0; first < r; ++first)
-        if (place(first) == place(r)) return first;
-    return r;
+PLAIT_INLINE std::int64_t SharedState::snapshot_bytes() const {
+    std::int64_t bytes = 0;
+    for (auto const* v : writes_) bytes += plait::snapshot_bytes(state_->block_of(*v));
+    return bytes;
 }
 
 PLAIT_INLINE std::uint64_t SharedState::parameter_hash() const {
@@ -66,7 +88,7 @@ PLAIT_INLINE std::uint64_t SharedState::parameter_hash() const {
     std::uint64_t sum = 0;
     for (std::size_t v = 0; v < variables.size(); ++v) {
         for (int r = 0; r < world_.size(); ++r) {
-            auto const first = first_holder(v, r);
+            auto const first = holders_->first_holder(v, r);
             if (first == r) sum += std::bit_cast<std::uint64_t>(of(r, v));
             check<AgreedError>(of(first, v) == of(r, v),
                                "parameter '{}': rank {} and rank {} should hold the same values, but differ",

@@ -6,10 +6,35 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_set>
 #include <vector>
 
 namespace plait {
+
+/// Bytes of a block in the copy of a state that is saved while training goes on.
+inline std::int64_t snapshot_bytes(Meta const& block) { return (block.bytes() + 63) / 64 * 64; }
+
+/// Which ranks hold equal blocks of the variables, and which of the holders writes them into a checkpoint:
+/// they take turns, so that the blocks are spread over all ranks.
+class BlockHolders {
+  public:
+    /// `places` [ranks, variables] from `place_number`.
+    BlockHolders(std::vector<std::int64_t> places, std::size_t variables);
+
+    /// Equal for blocks of one variable that lie at the same place.
+    static std::int64_t place_number(Shape const& block, Placement const& place);
+
+    /// The first rank that holds the block which rank `r` holds of variable `v`.
+    int first_holder(std::size_t v, int r) const;
+    /// The variables whose block this rank writes.
+    std::vector<std::size_t> written_by(int rank) const;
+
+  private:
+    std::vector<std::int64_t> places_;
+    std::size_t variables_;
+    int ranks_;
+};
 
 /// A state whose blocks lie on the ranks of a world. All ranks have the same variables in the same order;
 /// ranks whose blocks of a variable lie at the same place hold copies of it.
@@ -22,9 +47,10 @@ class SharedState {
     Communicator& world() const { return world_; }
     State& state() const { return *state_; }
 
-    /// Whether this rank writes its block of a variable into a checkpoint: one of its holders does, in turn,
-    /// so that the blocks are spread over all ranks.
+    /// Whether this rank writes its block of a variable into a checkpoint: one of its holders does.
     bool writes(Variable const& v) const { return writes_.contains(&v); }
+    /// Of a copy of all that this rank writes.
+    std::int64_t snapshot_bytes() const;
 
     /// params_hash: the sum modulo 2^64 of State::parameter_hash over the distinct blocks of all parameters,
     /// so that it is the same on every layout. Collective; one small all_gather. Throws AgreedError where an
@@ -32,12 +58,9 @@ class SharedState {
     std::uint64_t parameter_hash() const;
 
   private:
-    /// The first rank that holds the block which rank `r` holds of variable `v`, counted in the state.
-    int first_holder(std::size_t v, int r) const;
-
     Communicator& world_;
     std::shared_ptr<State> state_;
-    std::vector<std::int64_t> places_;  // [ranks, variables]: equal numbers are equal blocks
+    std::optional<BlockHolders> holders_;
     std::unordered_set<Variable const*> writes_;
 };
 

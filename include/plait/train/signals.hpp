@@ -9,7 +9,7 @@
 namespace plait {
 
 /// While it lives, SIGINT, SIGTERM and SIGUSR1 ask the run to stop after its step instead of ending the
-/// process; a second SIGINT ends it at once. Schedulers send SIGTERM or SIGUSR1 before they take a machine
+/// process; the next of them ends it at once. Schedulers send SIGTERM or SIGUSR1 before they take a machine
 /// away. The handlers before are put back at the end. One at a time.
 class StopSignals {
   public:
@@ -28,7 +28,6 @@ class StopSignals {
     static std::string_view name_of(int signal);
 
   private:
-    static constexpr std::array<int, 3> signals{SIGINT, SIGTERM, SIGUSR1};
     std::array<struct sigaction, 3> before_{};
 };
 

@@ -6,11 +6,13 @@
 namespace plait::cpu::PLAIT_CPU_TARGET {
 
 /// One pass of a reduction: [before, size, after] -> [before, after]. `size` is cut into chunks whose results
-/// are combined in order, so the bits depend on the shape alone.
+/// are combined in order, so the bits depend on `size` alone, and on whether the reduced dims are the last:
+/// a block of the other dims has the bits that it has in the whole.
 struct ReduceStep {
     std::int64_t before = 1, size = 1, after = 1;
+    bool last = false;  // the reduced dims are the last ones: `size` elements lie side by side
 
-    std::int64_t chunk() const { return after == 1 ? tile_elements : larger(64, pieces(size, 64)); }
+    std::int64_t chunk() const { return last ? tile_elements : larger(64, pieces(size, 64)); }
     std::int64_t chunks() const { return larger(1, pieces(size, chunk())); }
     /// Elements of the chunks' results, where there is more than one.
     std::int64_t partials() const { return chunks() > 1 ? before * chunks() * after : 0; }
@@ -25,14 +27,15 @@ struct ReducePlan {
     ReducePlan(Shape const& s, std::vector<int> const& dims) {
         auto left = dims.size();
         std::int64_t kept = 1, run = 1, before = s.elements();
+        bool last = true;
         auto flush = [&] {
-            if (run != 1) steps[count++] = {before, run, kept};
+            if (run != 1) steps[count++] = {before, run, kept, last};
             run = 1;
         };
         for (int d = s.rank() - 1; d >= 0; --d) {
             bool reduced = left > 0 && dims.data()[left - 1] == d;
             if (reduced) --left;
-            else flush();
+            else flush(), last = false;
             before = elements(s, 0, d);
             (reduced ? run : kept) *= s.begin()[d];
         }
@@ -135,7 +138,7 @@ void reduce_step(KernelCall const& call, ReduceStep const& step, Operand x, Oper
                 std::int64_t rows = smaller(chunk, size - c * chunk), m = smaller(block_elements, n - i);
                 std::int64_t offset = (b * size + c * chunk) * n + i;
                 C acc[block_elements];
-                if (n == 1) {
+                if (step.last) {
                     acc[0] = fold_run<C>(from, offset, rows, combine);
                 } else {
                     for (std::int64_t j = 0; j < m; ++j) acc[j] = Combine::template identity<C>;

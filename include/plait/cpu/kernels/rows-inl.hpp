@@ -117,6 +117,39 @@ inline std::int64_t cross_entropy_workspace(AnyOp const&, Metas const& in, Metas
     return in.data()[0].dtype == DType::bf16 ? rows_workspace(in.data()[0], workers, 1) : 0;
 }
 
+/// The part of the classes, the last dim, that a block holds.
+struct Classes {
+    std::int64_t origin = 0, count, all;
+
+    explicit Classes(Buffer const& x) : count(x.meta.shape.begin()[x.meta.shape.rank() - 1]), all(count) {
+        int last = x.meta.shape.rank() - 1;
+        if (x.block.logical.empty()) return;
+        origin = x.block.origin.begin()[last];
+        all = x.block.logical.begin()[last];
+    }
+
+    /// Where the block has a class, or -1: a negative one is nowhere.
+    std::int64_t local(KernelCall const& call, std::int64_t target) const {
+        if (target >= all) outside_table(call, target, all);
+        std::int64_t at = target - origin;
+        return target >= 0 && at >= 0 && at < count ? at : -1;
+    }
+};
+
+inline void pick(KernelCall const& call) {
+    Buffer const &x = call.in.data()[0], &y = call.out.data()[0];
+    auto const* index = call.in.data()[1].as<std::int32_t const>();
+    Classes classes(x);
+    std::int64_t size = bytes_of(x.meta.dtype, 1);
+    for (std::int64_t r = 0; r < y.meta.elements(); ++r) {
+        auto at = classes.local(call, index[r]);
+        if (at >= 0)
+            __builtin_memcpy(y.data + r * size, x.data + (r * classes.count + at) * size,
+                             static_cast<std::size_t>(size));
+        else __builtin_memset(y.data + r * size, 0, static_cast<std::size_t>(size));
+    }
+}
+
 inline void cross_entropy_gradient(KernelCall const& call) {
     Buffer const &x = call.in.data()[0], &dx = call.out.data()[0];
     auto const* targets = call.in.data()[1].as<std::int32_t const>();
@@ -124,20 +157,21 @@ inline void cross_entropy_gradient(KernelCall const& call) {
         using C = decltype(zero);
         auto const *lse = call.in.data()[2].as<C const>(), *dnll = call.in.data()[3].as<C const>();
         Rows<C> rows(x.meta.shape, call.workspace, 2);
+        Classes classes(x);
         run_items(call, rows.count, rows.n, [&](std::int64_t begin, std::int64_t end, int worker) {
             for (std::int64_t r = begin; r < end; ++r) {
                 C const* a = read<C>(operand(x), r * rows.n, rows.n, rows.scratch(worker, 0));
                 C* b = target<C>(operand(dx), r * rows.n, rows.scratch(worker, 1));
-                if (targets[r] >= rows.n) outside_table(call, targets[r], rows.n);
-                bool counts = targets[r] >= 0;
-                C shift = lse[r], d = counts ? dnll[r] : C(0);
+                auto at = classes.local(call, targets[r]);
+                bool here = at >= 0;
+                C shift = lse[r], d = targets[r] >= 0 ? dnll[r] : C(0);
                 // Apart, since p - 1 of the target must round once: (p - 1) * d.
-                C at_target = counts ? a[targets[r]] : C(0);
+                C at_target = here ? a[at] : C(0);
                 for_lanes<C>(
                     rows.n, [&](std::int64_t i, auto count) __attribute__((always_inline)) {
                         store<C>(b + i, exp(load<C>(a + i, count) - shift) * d, count);
                     });
-                if (counts) b[targets[r]] = (exp(splat<Vector<C>>(at_target - shift))[0] - C(1)) * d;
+                if (here) b[at] = (exp(splat<Vector<C>>(at_target - shift))[0] - C(1)) * d;
                 write<C>(operand(dx), r * rows.n, b, rows.n);
             }
         });

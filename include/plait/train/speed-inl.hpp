@@ -1,0 +1,58 @@
+#pragma once
+
+#include "plait/ops/matmul.hpp"
+#include "plait/train/speed.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+namespace plait {
+
+PLAIT_INLINE double program_flops(Program const& program) {
+    std::vector<double> of_piece;
+    for (auto const& piece : program.pieces) {
+        double sum = 0;
+        for (int i = piece.first; i < piece.last; ++i) {
+            auto const& instruction = program.instructions[static_cast<std::size_t>(i)];
+            if (!instruction.row || instruction.origin.recomputed) continue;
+            Metas in;
+            for (auto const& operand : instruction.in) in.push_back(operand.meta);
+            sum += instruction.op.cost(in).flops;
+        }
+        of_piece.push_back(sum);
+    }
+    double flops = 0;
+    for (auto const& visit : program.visits) flops += of_piece[static_cast<std::size_t>(visit.piece)];
+    return flops;
+}
+
+PLAIT_INLINE double matmul_rate(Backend& backend, DType dtype, double seconds) {
+    constexpr std::int64_t n = 768;
+    AnyOp const op(Product{ProductForm::nt, 1});
+    Metas const in{{dtype, {n, n}}, {dtype, {n, n}}}, out = op.infer(in);
+    auto const* row = find_kernel(backend.kernels(), op.name());
+    check(row != nullptr, "the backend {} has no kernel for {}", backend.name(), op.name());
+    auto const bytes = in[0].bytes();
+    auto const workspace = row->workspace ? row->workspace(op, in, out, backend.workers()) : 0;
+    auto const memory = backend.allocate(3 * std::max(bytes, out[0].bytes()) + workspace);
+    // Ordinary numbers in f32 and bf16 alike.
+    backend.write(memory.get(), std::vector<std::byte>(static_cast<std::size_t>(2 * bytes), std::byte{0x3f}));
+    Buffer const operands[] = {{memory.get(), in[0], {}}, {memory.get() + bytes, in[1], {}}};
+    Buffer const result[] = {{memory.get() + 2 * bytes, out[0], {}}};
+    KernelCall call{
+        .op = &op, .in = operands, .out = result, .workspace = memory.get() + 2 * bytes + out[0].bytes()};
+    using Clock = std::chrono::steady_clock;
+    auto const start = Clock::now();
+    auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
+    double fastest = 0;
+    for (int calls = 0; calls < 2 || since(start) < seconds; ++calls) {
+        auto const begin = Clock::now();
+        backend.call(*row, call);
+        auto const took = since(begin);
+        fastest = calls == 0 ? took : std::min(fastest, took);
+    }
+    return op.cost(in).flops / fastest;
+}
+
+}  // namespace plait

@@ -1,0 +1,1 @@
+#include "plait/data/bpe-inl.hpp"

@@ -1,0 +1,1 @@
+#include "plait/train/loss_watch-inl.hpp"

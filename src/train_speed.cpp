@@ -1,0 +1,1 @@
+#include "plait/train/speed-inl.hpp"

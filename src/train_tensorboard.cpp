@@ -1,0 +1,1 @@
+#include "plait/train/tensorboard-inl.hpp"

@@ -1,0 +1,212 @@
+// What a step puts on the wire, against closed forms of the list of parameters.
+#include "catch.hpp"
+#include "laws/cover.hpp"
+#include "laws/ranks.hpp"
+#include "laws/tampered.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+using namespace plait;
+using namespace tests;
+
+namespace {
+
+/// Bytes by axis, verb and dtype.
+using Bytes = std::map<std::string, std::int64_t>;
+
+std::string name_of_row(std::string_view axis, Verb verb, DType dtype) {
+    return fmt::format("{} {} {}", axis, name_of(verb), name_of(dtype));
+}
+
+std::string text_of(Bytes const& bytes) {
+    std::string text;
+    for (auto const& [row, n] : bytes) text += fmt::format("{}: {}\n", row, n);
+    return text;
+}
+
+bool ends(std::string const& path, std::string_view with) { return path.ends_with(with); }
+
+/// How a step reads a parameter.
+struct Reading {
+    Subject const& subject;
+    std::string const& path;
+    Shape const& shape;
+
+    bool in_block() const { return path.starts_with("blocks."); }
+    bool is_norm() const { return path.find("norm") != std::string::npos; }
+    bool is_table() const { return path == "tokens.weight"; }
+    bool is_head() const { return path == "head.weight" || (is_table() && subject.config.tied); }
+
+    std::int64_t forward() const { return is_table() && is_head() ? 2 : 1; }
+    /// Products want their weights again for the gradient of their input, norms their gain. Biases, tables
+    /// and positions are not wanted; neither is the head where loss and gradients are made in one pass.
+    std::int64_t backward() const {
+        if (is_head()) return subject.config.loss_chunk ? 0 : 1;
+        if (is_norm()) return ends(path, ".weight");
+        return in_block() && ends(path, ".weight");
+    }
+    /// What backward needs of a block is made again; nobody needs what comes out of the last product.
+    std::int64_t again() const { return in_block() && path.find(".down.") == std::string::npos; }
+    DType dtype() const { return shape.rank() > 1 ? subject.compute : f32; }
+};
+
+/// What a rank sends in one step.
+struct Wire {
+    Subject const& s;
+    Arrangement const& a;
+    int replica = 0, data = 0;  // the rank's coordinates
+    Bytes bytes{};
+
+    void send(std::string_view axis, Verb verb, DType dtype, std::int64_t n) {
+        bytes[name_of_row(axis, verb, dtype)] += n;
+    }
+    /// Everyone sums up a part: gives away all but it, then brings it to all others.
+    void all_reduce(std::string_view axis, DType dtype, std::int64_t elements) {
+        std::int64_t ranks = axis == "data" ? a.data : a.replica, r = axis == "data" ? data : replica;
+        if (ranks == 1) return;
+        auto part = elements / ranks + (r < elements % ranks);
+        send(axis, Verb::all_reduce, dtype, bytes_of(dtype, elements - part + (ranks - 1) * part));
+    }
+    void along_data(Verb verb, DType dtype, std::int64_t whole) {
+        if (a.data > 1) send("data", verb, dtype, bytes_of(dtype, whole / a.data * (a.data - 1)));
+    }
+
+    void parameter(std::string const& path, Shape const& shape) {
+        Reading reading{s, path, shape};
+        auto n = shape.elements();
+        bool divides = std::any_of(shape.begin(), shape.end(), [&](auto size) { return size % a.data == 0; });
+        bool stored = a.zero >= 1 && divides, fast = a.bits == Bits::fast;
+        // Canonical sums have one place: the table's two gradients are summed up before they are added.
+        auto sums = reading.is_table() && reading.is_head() && !fast ? 2 : 1;
+        auto times = a.zero >= 2 && divides && fast ? a.micro : sums;
+        if (path == "positions.weight") {
+            // Only the rows of the sequence have a gradient, which is summed up before others join it.
+            times = 0;
+            for (std::string_view axis : {"data", "replica"}) all_reduce(axis, f32, s.seq * s.config.dim);
+        }
+        for (int i = 0; i < times; ++i) {
+            stored ? along_data(Verb::reduce_scatter, f32, n) : all_reduce("data", f32, n);
+            all_reduce("replica", f32, stored ? n / a.data : n);
+        }
+        if (!stored) return;
+        if (a.zero < 3) return along_data(Verb::all_gather, f32, n);
+        auto reads = reading.forward() + reading.backward() + (a.recompute ? reading.again() : 0);
+        // Rows are picked before a gather along the other dim.
+        if (path == "positions.weight" && shape[0] % a.data) n = s.seq * s.config.dim;
+        for (int i = 0; i < reads * a.micro; ++i) along_data(Verb::all_gather, reading.dtype(), n);
+    }
+
+    /// The count of targets, the loss, and of divided gradients the largest and the words of their squares.
+    void scalars() {
+        for (std::string_view axis : {"replica", "data"}) {
+            all_reduce(axis, i32, 1);
+            all_reduce(axis, f32, 1);
+        }
+        if (a.zero == 0) return;
+        all_reduce("data", f32, 1);
+        all_reduce("data", i64, 2);
+    }
+};
+
+struct Traffic {
+    Bytes wanted, sent;
+};
+
+/// Of every rank, in its third step.
+std::vector<Traffic> traffic(Subject const& s, Arrangement const& a, Broken const& broken = {}) {
+    std::vector<Traffic> all(static_cast<std::size_t>(a.ranks()));
+    run_ranks(a.ranks(), [&](Communicator& real) {
+        auto decorated = broken.world ? broken.world(real) : nullptr;
+        Mesh mesh(decorated ? *decorated : real, {{"replica", a.replica}, {"data", a.data}});
+        auto t = training_on(mesh, s, a);
+        t(), t();
+        mesh.reset_traffic();
+        t();
+        auto& [wanted, sent] = all[static_cast<std::size_t>(real.rank())];
+        for (auto const& [axis, row] : mesh.traffic())
+            if (row.bytes) sent[name_of_row(axis, row.verb, row.dtype)] += row.bytes;
+        Wire wire{s, a, mesh.axis("replica").coordinate, mesh.axis("data").coordinate};
+        for (auto const& v : t.state->variables())
+            if (v->kind == VariableKind::parameter) wire.parameter(v->path, v->meta.shape);
+        wire.scalars();
+        for (auto const& [row, bytes] : wire.bytes)
+            if (bytes) wanted[row] = bytes;
+    });
+    return all;
+}
+
+bool law_holds(std::vector<Traffic> const& all) {
+    return std::all_of(all.begin(), all.end(), [](auto const& t) { return t.sent == t.wanted; });
+}
+
+void check_law(Subject const& s, Arrangement const& a) {
+    INFO(text_of(s, a) << (a.bits == Bits::fast ? ", fast" : ""));
+    auto all = traffic(s, a);
+    for (std::size_t r = 0; r < all.size(); ++r) {
+        INFO("rank " << r);
+        CHECK(text_of(all[r].sent) == text_of(all[r].wanted));
+        if (a.ranks() == 1) CHECK(all[r].sent.empty());
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a step sends what its layout says, by axis, verb and dtype") {
+    // model, compute, mesh, micro-batches, zero, recompute, bits
+    constexpr std::pair<int, int> meshes[] = {{1, 1}, {1, 2}, {2, 2}, {1, 4}, {2, 1}, {1, 3}, {3, 2}};
+    std::vector<Choices> rows;
+    for (int model = 0; model < 5; ++model)
+        for (int compute = 0; compute < 2; ++compute)
+            for (int mesh = 0; mesh < 7; ++mesh)
+                for (int micro = 0; micro < 2; ++micro)
+                    for (int zero = 0; zero < 4; ++zero)
+                        for (int again = 0; again < 2; ++again)
+                            for (int bits = 0; bits < (mesh < 5 ? 2 : 1); ++bits)
+                                rows.push_back({model, compute, mesh, micro, zero, again, bits});
+    auto chosen = pairwise(rows);
+    for (auto const& row : chosen) {
+        auto at = [&](std::size_t i) { return static_cast<std::size_t>(row[i]); };
+        auto s = subjects()[at(0)];
+        s.compute = row[1] ? bf16 : f32;
+        auto [replica, data] = meshes[at(2)];
+        if (replica * data % 3 == 0) s.batch = 12;
+        check_law(s, {.replica = replica,
+                      .data = data,
+                      .micro = row[3] ? 2 : 1,
+                      .zero = row[4],
+                      .recompute = row[5] == 1,
+                      .bits = row[6] ? Bits::layout : Bits::fast});
+    }
+    fmt::print("{} layouts of {} send what they should\n", chosen.size(), rows.size());
+}
+
+TEST_CASE("in sum: what each level of zero moves") {
+    auto s = grouped_llama();
+    s.config.tied = false;
+    for (int data : {2, 4})
+        for (int zero : {0, 1, 2, 3}) {
+            Arrangement a{.data = data, .micro = 2, .zero = zero, .bits = Bits::fast};
+            auto sent = traffic(s, a).front().sent;
+            auto of = [&](Verb verb) { return sent[name_of_row("data", verb, f32)]; };
+            std::int64_t parameters = 0;
+            auto t = training_on(Mesh(), s, {.bits = Bits::fast});
+            for (auto const& v : t.state->variables())
+                if (v->kind == VariableKind::parameter) parameters += v->meta.shape.elements();
+            auto once = 4 * parameters / data * (data - 1);
+            CAPTURE(data, zero);
+            // Beside the loss, and the largest gradient.
+            CHECK(of(Verb::all_reduce) - (zero ? 0 : 2 * once) <= 2 * 4 * data);
+            CHECK(of(Verb::reduce_scatter) == once * (zero == 0 ? 0 : zero == 1 ? 1 : 2));
+            if (zero < 3) CHECK(of(Verb::all_gather) == (zero ? once : 0));
+        }
+}
+
+TEST_CASE("an all-reduce where a reduce-scatter would do is seen on the wire") {
+    for (int zero : {1, 2, 3}) {
+        Arrangement a{.data = 2, .zero = zero};
+        CAPTURE(zero);
+        CHECK(law_holds(traffic(llama(), a, {.world = tampered([] { return Tampered::Does(honest); })})));
+        CHECK(!law_holds(traffic(llama(), a, {.world = tampered(reduces_all)})));
+    }
+}
