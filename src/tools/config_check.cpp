@@ -158,6 +158,17 @@ void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
         "plan.bits = \"layout\" cuts it into plan.bits_granularity.batch = {} leaves: use a multiple of it",
         g.batch);
     check_lines(c, p.lines);
+    for (auto const& [axis, size] : parse_mesh(p.mesh)) {
+        bool const used =
+            axis != "tensor" || std::any_of(p.lines.begin(), p.lines.end(), [&](auto const& text) {
+                auto const plan = Plan().line(text);
+                return std::any_of(plan.lines().begin(), plan.lines().end(),
+                                   [&](auto const& line) { return line.axis == axis; });
+            });
+        c.want(size == 1 || used, "plan.mesh",
+               "no plan line divides anything along {}: add \"megatron {}\" to plan.lines, or leave it out",
+               axis, axis);
+    }
     c.at_least(0, "plan.loss_chunk", p.loss_chunk);
 }
 

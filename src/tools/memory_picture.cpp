@@ -110,10 +110,10 @@ class Picture {
         auto const y0 = y(base + p.offset + p.bytes), y1 = y(base + p.offset);
         auto const& kind = name_of(p.kind);
         auto svg = fmt::format(
-            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" class=\"place {}\">"
+            "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" class=\"place{} {}\">"
             "<title>{}: {}, {}</title></rect>",
-            place_text(x0), place_text(y0), place_text(x1 - x0), place_text(y1 - y0), kind.style, kind.name,
-            bytes(p.bytes), escaped(title));
+            place_text(x0), place_text(y0), place_text(x1 - x0), place_text(y1 - y0),
+            y1 - y0 < 6 ? " flat" : "", kind.style, kind.name, bytes(p.bytes), escaped(title));
         auto const room = x1 - x0 - 8;
         if (y1 - y0 < 13 || room < 40) return svg + "\n";
         if (auto const fits = static_cast<std::size_t>(room / (0.6 * 11)); label.size() > fits)

@@ -37,6 +37,7 @@ figcaption code, .lead, .small, .note, .origin { color: var(--soft); }
 .plot { position: relative; touch-action: pan-y; }
 svg { display: block; }
 .plot svg, .wide svg { width: 100%; height: auto; font-size: 13px; font-family: inherit; }
+.plot svg { overflow: visible; }
 .defs { position: absolute; }
 .grid path, .key path, .plot path, .wide path { fill: none; }
 path.grid { stroke: var(--grid); } path.axis { stroke: var(--soft); }
@@ -54,7 +55,7 @@ path.grid { stroke: var(--grid); } path.axis { stroke: var(--soft); }
   border-radius: 6px; padding: 4px 8px; font-size: 0.8rem; white-space: nowrap; font-variant-numeric: tabular-nums;
   box-shadow: 0 2px 8px rgb(0 0 0 / 0.2); }
 .wide, .scroll { overflow-x: auto; } .wide svg { min-width: 620px; }
-.place { stroke: var(--line); stroke-width: 0.6; } .place.tiny { stroke: none; }
+.place { stroke: var(--line); stroke-width: 0.6; } .place.tiny, .place.flat { stroke: none; }
 .wide .tiny.weights, .weights { fill: var(--weights); } .wide .tiny.activations, .activations { fill: var(--activations); }
 .wide .tiny.other, .other { fill: var(--other); }
 .optimizer { fill: url(#lines-optimizer); } .gradients { fill: url(#lines-gradients); }

@@ -191,7 +191,7 @@ std::string memory_of(RunData& run) {
         auto const ranks = planned_ranks(config, cluster);
         Mesh const mesh(mesh_of(config, ranks), 0);
         return memory_picture(compile_programs(config, mesh, cpu_backend(workers_of_rank(config, cluster))));
-    } catch (UsageError const& e) {
+    } catch (Error const& e) {
         run.notes.push_back(fmt::format("{}: no memory plan: {}", run.name, e.what()));
         return "";
     }

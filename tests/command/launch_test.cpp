@@ -35,7 +35,8 @@ TEST_CASE("a mesh that the world, the batch or the granularity cannot have is re
     refused(2, "data.batch = 8 (command line): replica x data = 3", run({"--cluster", "threads:3"}));
     refused(2, "plan.micro_batches = 6 (command line): must be a multiple of replica x data = 4",
             run({"--cluster", "threads:4", "--data.batch=12", "--plan.micro_batches=6"}));
-    refused(2, "is not in this version yet", run({"--mesh", "tensor=2", "--cluster", "threads:2"}));
+    refused(2, "no plan line divides anything along tensor",
+            run({"--mesh", "tensor=2", "--cluster", "threads:2"}));
     refused(2, "powers of two, not data = 3",
             run({"--cluster", "threads:3", "--mesh", "data=3", "--bits", "layout", "--data.batch=24"}));
     refused(2, "plan.bits_granularity.data = 8 (default): replica x data = 16 is beyond it",

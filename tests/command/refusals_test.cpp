@@ -12,7 +12,7 @@ TEST_CASE("what cannot be trained is refused before step 1, and nothing is writt
     refused(2, "no text is given", {"train", "--run.out=" + out.string()});
     refused(2, "No such file", run({"--data.path=/no/such.txt"}));
     refused(2, "no text in", run({"--data.path=" + (folder / "empty.txt").string()}));
-    refused(2, "data.seq = 32 needs 33 bytes", run({"--data.path=" + (folder / "short.txt").string()}));
+    refused(2, "data.seq = 32 needs 33 tokens", run({"--data.path=" + (folder / "short.txt").string()}));
     refused(2, "No such file", run({"--data.validation=/no/such.txt"}));
     refused(2, "plan.micro_batches = 3", run({"--plan.micro_batches=3"}));
     refused(2, "'heads.*' names no module", run({"--plan.recompute=heads.*"}));
@@ -36,7 +36,7 @@ TEST_CASE("plan lines must name something that is there") {
     refused(2, "so there is no dim 2", lines("shard **.q.weight tensor 2"));
     refused(2, "so there is no dim 2", lines("store **.q.weight data 2 of parameter"));
     refused(2, "plan.lines (command line): ", lines("store **.qq.weight data 0 of gradient"));
-    refused(2, "the nearest is tensor", lines("shard **.q.weight tensro 0"));
+    refused(2, "there is no axis tensro", lines("shard **.q.weight tensro 0"));
     refused(2, "use parameter, gradient, optimizer", lines("store **.weight data 0 of optimiser"));
     refused(2, "write it like store", lines("store **.weight data 0"));
     CHECK_FALSE(std::filesystem::exists(out));

@@ -105,7 +105,7 @@ TEST_CASE("a report is one well-formed page with the curves, numbers, memory and
     // Nothing is fetched: no address but the namespace-free data: icon.
     for (auto const* text : {"http://", "https://", "src=", "@import"})
         CHECK_THAT(page, !ContainsSubstring(text));
-    CHECK(times(page, "<figure class=\"card chart\">") == 6);
+    CHECK(times(page, "<figure class=\"card chart\">") == 7);
     CHECK(times(page, "<figure class=\"card memory\">") == 1);
     // The numbers are those of the rows.
     auto const loss = column(folder / "a", "loss").back();
@@ -123,7 +123,7 @@ TEST_CASE("a report compares runs") {
     for (auto const* text : {"<h1>Runs a, b</h1>", "b, training", "a, validation", "wire_bytes",
                              "Sent, a step", "What the runs have differently", "loop 2: 2 times"})
         CHECK_THAT(page, ContainsSubstring(text));
-    CHECK(times(page, "<figure class=\"card chart\">") == 7);
+    CHECK(times(page, "<figure class=\"card chart\">") == 8);
     CHECK(times(page, "<figure class=\"card memory\">") == 2);
     auto const differences = page.substr(page.find("What the runs have differently"));
     auto const until = differences.substr(0, differences.find("<details"));
@@ -190,7 +190,7 @@ TEST_CASE("a browser shows the report without an error, in light and dark") {
     for (auto const* r : {&light, &dark}) {
         CHECK(r->console == "");
         CHECK_THAT(r->dom, ContainsSubstring("data-ready=\"yes\""));
-        CHECK(times(r->dom, "<div>step 1") == 7);
+        CHECK(times(r->dom, "<div>step 1") == 8);
         CHECK(r->picture.size() > 20'000);
     }
     CHECK(light.picture != dark.picture);

@@ -51,11 +51,12 @@ TEST_CASE("a run on a prepared folder trains, validates in bits per byte and gen
     CHECK(number("validation_bits_per_byte", 0) == Approx(9 * per_byte).epsilon(0.05));
     CHECK(number("validation_bits_per_byte", 1) < 0.9 * number("validation_bits_per_byte", 0));
 
-    auto text =
-        good({"generate", (folder / "a").string(), "--prompt", "namespace plait", "--tokens", "20"}).out;
+    auto text = good({"generate", (folder / "a").string(), "--quiet", "--prompt", "namespace plait",
+                      "--tokens", "20"})
+                    .out;
     CHECK(text.starts_with("namespace plait"));
     CHECK(text.size() > 15 + 20);  // tokens longer than a byte
-    CHECK(good({"generate", (folder / "a").string(), "--tokens", "5"}).out.size() > 5);
+    CHECK(good({"generate", (folder / "a").string(), "--quiet", "--tokens", "5"}).out.size() > 5);
 
     // Shards of another size, and llm.c's form, hold the same tokens.
     prepare(folder / "q", {"--vocab", "500", "--format", "llm.c"});
@@ -97,7 +98,7 @@ TEST_CASE("files of tokens train with and without their tokenizer") {
     good(run_on(bin, folder / "b", {"--model.vocab=400", tokenizer}));
     CHECK(column(folder / "b", "validation_bits_per_byte").size() == 2);
     CHECK(hash_of(folder / "b") == hash_of(folder / "a"));
-    good({"generate", (folder / "b").string(), "--tokens", "3"});
+    good({"generate", (folder / "b").string(), "--quiet", "--tokens", "3"});
     good(run_on(bin, folder / "c",
                 {"--model.vocab=400", tokenizer,
                  "--data.validation=" + (folder / "p/validation-00000.bin").string()}));

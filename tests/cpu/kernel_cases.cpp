@@ -114,6 +114,7 @@ std::vector<Case> kernel_cases(DType t) {
     add(Embedding{}, {integers({4, 31}, 0, 13), x({13, 37})});
     add(EmbeddingGradient{}, {integers({400}, 0, 50), x({400, 700}), x({50, 700})});
     add(CrossEntropy{}, {x({51, 333}, 7), integers({51}, -1, 334)});
+    add(Pick{}, {x({51, 333}, 7), integers({51}, -1, 334)});
     add(CrossEntropyGradient{}, {x({51, 333}, 7), integers({51}, -1, 334), positive(w({51}, 5)), w({51})});
 
     for (int extra = 0; extra < 4; ++extra) {

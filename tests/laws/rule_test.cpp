@@ -67,7 +67,8 @@ double split_error(Sample const& s, Rule const& rule, int factor) {
 /// Ops that ask where their block lies, which these loops do not know.
 bool asks_for_origin(Sample const& s) {
     auto const& op = s.op;
-    return op.as<Iota>() || op.as<Dropout>() || op.as<Embedding>() || op.as<EmbeddingGradient>();
+    return op.as<Iota>() || op.as<Dropout>() || op.as<Embedding>() || op.as<EmbeddingGradient>() ||
+           op.as<Pick>() || op.as<CrossEntropyGradient>();
 }
 
 }  // namespace

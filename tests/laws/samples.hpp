@@ -260,6 +260,8 @@ inline void loss_samples(std::vector<Sample>& s) {
     s.push_back({"cross entropy", CrossEntropy{}, {logits, targets}});
     s.push_back({"cross entropy of one row", CrossEntropy{}, {any({7}), indices({}, 0, 7)}});
     s.push_back({"cross entropy all ignored", CrossEntropy{}, {any({4, 7}), indices({4}, -5, 0)}});
+    s.push_back({"pick", Pick{}, {any({4, 7}), indices({4}, -2, 7)}});
+    s.push_back({"pick of rank 3", Pick{}, {any({2, 3, 5}), indices({2, 3}, 0, 5)}});
     s.push_back({"cross entropy gradient", CrossEntropyGradient{}, {logits, targets, each, each}});
     auto x = any({2, 3, 5}), w = any({7, 5});
     for (std::int64_t chunk : {1, 4, 1024}) {

@@ -250,7 +250,7 @@ TEST_CASE("a value out of range names key, value, origin and fix") {
 }
 
 TEST_CASE("what this version cannot do is refused by name") {
-    std::pair<char const*, char const*> const later[] = {{"plan.mesh", "data=1,tensor=4"},
+    std::pair<char const*, char const*> const later[] = {{"plan.mesh", "data=1,pipeline=4"},
                                                          {"plan.mesh", "pipeline=2"},
                                                          {"run.cluster", "nccl"},
                                                          {"run.cluster", "sim:gb200"},

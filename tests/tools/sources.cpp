@@ -5,9 +5,9 @@
 #include "../../src/tools/config_check.cpp"
 #include "../../src/tools/config_text.cpp"
 #include "../../src/tools/launch.cpp"
-#include "../../src/tools/sampling.cpp"
-#include "../../src/tools/text_stream.cpp"
 #include "../../src/tools/prepare.cpp"
 #include "../../src/tools/prepare_files.cpp"
 #include "../../src/tools/prepare_shards.cpp"
+#include "../../src/tools/sampling.cpp"
+#include "../../src/tools/text_stream.cpp"
 #endif

@@ -181,8 +181,9 @@ PLAIT_INLINE Tensor transpose(Tensor const& x) {
     return transpose(x, order);
 }
 PLAIT_INLINE Tensor slice(Tensor const& x, int dim, std::int64_t start, std::int64_t length) {
-    if (start == 0 && x.size(dim) == length) return x;
-    return apply_one(Slice{detail::from_zero(dim, x), start, length}, {x});
+    int d = detail::from_zero(dim, x);
+    if (d >= 0 && d < x.rank() && start == 0 && x.size(d) == length) return x;
+    return apply_one(Slice{d, start, length}, {x});
 }
 PLAIT_INLINE Tensor pad(Tensor const& x, int dim, std::int64_t before, std::int64_t after) {
     return apply_one(Pad{detail::from_zero(dim, x), before, after}, {x});
