@@ -264,16 +264,24 @@ class Localizer {
         return weights_[v.node.get()] = weight;
     }
 
-    /// An addend of `v` for an op that takes them: what is whole counts once, on the first rank.
+    /// An addend of `v` for an op that takes them: what is whole counts once, on the first rank. Axes along
+    /// which addends are not wanted are summed up, and laid out as wanted.
     Value addend(Value const& v, Layout const& wanted) {
-        auto const& made = layouts_.made.at(v);
-        Value x = made_.at(v);
+        auto layout = layouts_.made.at(v);
         for (std::size_t a = 0; a < wanted.size(); ++a) {
-            if (!wanted[a].is_partial() || made[a].is_partial()) continue;
+            if (!wanted[a].is_partial() || layout[a].is_partial()) continue;
             bool first = mesh_.axes()[a].coordinate == 0 || wanted[a].how == Combine::max;
-            if (!first) return full(v.meta().shape, 0, v.meta().dtype).value();
+            if (!first) return full(block_of(v.meta().shape, wanted, mesh_).first, 0, v.meta().dtype).value();
         }
-        return x;
+        Value x = made_.at(v);
+        Mover mover{mesh_, false, {}};
+        for (auto a = nesting_.rbegin(); a != nesting_.rend(); ++a) {
+            auto& l = layout[static_cast<std::size_t>(*a)];
+            if (!l.is_partial() || at(wanted, *a).is_partial()) continue;
+            x = mover.all_reduce(x, axis(*a), l.how);
+            l = AxisLayout{};
+        }
+        return convert(x, v.meta().shape, layout, wanted, false);
     }
 
     /// Gathers what is cut otherwise than wanted, innermost axis first, then takes the parts that are wanted,

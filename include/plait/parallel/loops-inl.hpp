@@ -29,6 +29,7 @@ struct LoopCutter {
     ValueMap<AxisLayout> layout;  // of every value as its node leaves it
     std::unordered_map<Node const*, NodeLayout> nodes;
     std::unordered_map<Node const*, int> section;
+    std::unordered_set<Node const*> apart;          // see find_apart
     std::set<std::pair<Node const*, int>> stacked;  // blocks that are read whole, or by a later loop
     int last = 0;
 
@@ -56,7 +57,18 @@ struct LoopCutter {
         if (local.inside.contains(&n)) return true;
         Metas in;
         for (auto const& v : n.inputs) in.push_back(v.meta());
-        return !leaves && n.op.rule(in).passes;
+        return !leaves && !apart.contains(&n) && n.op.rule(in).passes;
+    }
+
+    /// Nodes that would add up what different loops leave: they take the sums instead.
+    bool find_apart() {
+        auto known = apart.size();
+        for (auto const& n : graph.nodes) {
+            if (!placed(*n) || inside(n.get()) || !takes_addends(*n)) continue;
+            for (auto const& v : n->inputs)
+                if (section.at(v.node.get()) != section.at(n.get())) apart.insert(n.get());
+        }
+        return apart.size() > known;
     }
 
     void lay_out() {
@@ -331,6 +343,11 @@ struct LoopCutter {
     Sections cut() {
         lay_out();
         count == 1 ? place_once() : place();
+        while (count > 1 && find_apart()) {
+            layout.clear(), nodes.clear(), section.clear(), stacked.clear();
+            lay_out();
+            place();
+        }
         for (auto const& [v, place] : local.place)
             if (source_of(*v.node)) result.place[v] = place;
         auto order = graph.nodes;
