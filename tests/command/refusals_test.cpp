@@ -12,7 +12,7 @@ TEST_CASE("what cannot be trained is refused before step 1, and nothing is writt
     refused(2, "no text is given", {"train", "--run.out=" + out.string()});
     refused(2, "No such file", run({"--data.path=/no/such.txt"}));
     refused(2, "no text in", run({"--data.path=" + (folder / "empty.txt").string()}));
-    refused(2, "data.seq = 32 needs 33 bytes", run({"--data.path=" + (folder / "short.txt").string()}));
+    refused(2, "data.seq = 32 needs 33 tokens", run({"--data.path=" + (folder / "short.txt").string()}));
     refused(2, "No such file", run({"--data.validation=/no/such.txt"}));
     refused(2, "plan.micro_batches = 3", run({"--plan.micro_batches=3"}));
     refused(2, "'heads.*' names no module", run({"--plan.recompute=heads.*"}));
