@@ -17,8 +17,8 @@ namespace {
 using Json = nlohmann::json;
 using Ordered = nlohmann::ordered_json;
 
-// Larger ids than any vocabulary has; it bounds the memory that a file can ask for.
-constexpr std::int64_t most_ids = 1 << 24;
+// Larger than any vocabulary.
+constexpr std::size_t most_tokens = 1 << 24;
 
 /// GPT-2's alphabet: each byte as one visible character. The visible ones of Latin-1 stand for themselves,
 /// the others for characters from U+0100 on.
@@ -102,8 +102,8 @@ class JsonReader {
     }
 
     std::int64_t id_of(Json const& id, std::string const& token) const {
-        want(id.is_number_unsigned() && id.get<std::uint64_t>() < most_ids,
-             fmt::format("the id of {} is {}, not a number below {}", token, id.dump(), most_ids));
+        want(id.is_number_unsigned() && id.get<std::uint64_t>() < most_ids_,
+             fmt::format("the id of {} is {}, not a number below {}", token, id.dump(), most_ids_));
         return id.get<std::int64_t>();
     }
 
@@ -127,7 +127,10 @@ class JsonReader {
             want(is_nothing(model, key), fmt::format("its model has {}, which is not read", key));
         want(model.contains("vocab") && model["vocab"].is_object(), "it has no model.vocab");
         want(model.contains("merges") && model["merges"].is_array(), "it has no model.merges");
-        want(model["vocab"].size() < most_ids, "its vocabulary is too large");
+        want(model["vocab"].size() < most_tokens, "its vocabulary is too large");
+        // Some vocabularies have holes, but a file must not ask for more memory than its own size accounts
+        // for.
+        most_ids_ = 2 * (model["vocab"].size() + added_tokens().size()) + 1024;
         // Special tokens may stand in the vocabulary too; they need not be spelled in bytes.
         for (auto const& added : added_tokens())
             if (added.contains("content") && added["content"].is_string())
@@ -217,6 +220,7 @@ class JsonReader {
 
     std::string file_;
     Json root_;
+    std::uint64_t most_ids_ = 0;
     BytePairs pairs_;
     std::vector<bool> taken_;
     std::unordered_map<std::string, std::uint32_t> ids_, names_;

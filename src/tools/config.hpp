@@ -21,7 +21,7 @@ struct Globs {
 };
 
 /// Where validation text comes from: a part of data.path (see split_text), or a file or folder of its own. A
-/// prepared folder has its own part.
+/// prepared folder's own part stands for any part but 0.
 struct Validation {
     double fraction = 0.05;  // meant when `path` is empty
     std::string path;

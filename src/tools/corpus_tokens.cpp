@@ -93,9 +93,9 @@ struct TokenLoader {
         }
         auto const size = corpus.files.tokens.size();
         check<UsageError>(size > 0, "{}: there are no tokens for training", folder.string());
-        corpus.train = {{0, size}};
         if (!data.validation.path.empty()) take_validation(data.validation.path);
         else if (!prepared) divide(size);
+        if (corpus.train.empty()) corpus.train = {{0, size}};
         if (!corpus.validation_files.files.empty())
             corpus.validation = {{0, corpus.validation_files.tokens.size()}};
         note(corpus.files), note(corpus.validation_files);
@@ -109,17 +109,11 @@ struct TokenLoader {
         corpus.validation = std::move(split.validation);
     }
 
-    /// The folder's own part, unless the configuration says otherwise.
+    /// The folder's own part, where it has one.
     void take_validation_of(fs::path const& folder, Prepared const& manifest) {
         auto const& v = config.data.validation;
-        if (!v.path.empty()) return;
-        bool const given = origin("data.validation") != "default";
-        check<UsageError>(
-            !given || v.fraction == 0,
-            "data.validation = {} ({}): {} has its own part for validation: leave data.validation out, "
-            "or set it to 0 or to other tokens",
-            v.fraction, origin("data.validation"), folder.string());
-        if (given) return;
+        if (!v.path.empty() || v.fraction == 0) return;
+        if (manifest.validation.shards.empty()) return divide(corpus.files.tokens.size());
         take_folder(folder, manifest, manifest.validation, corpus.validation_files);
         validation_bytes = manifest.validation.text_bytes();
     }

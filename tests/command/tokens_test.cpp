@@ -127,8 +127,6 @@ TEST_CASE("tokens that do not fit a run are refused before it begins") {
     refused(2, "made with the tokenizer",
             run_on(folder / "p", out,
                    {"--model.vocab=500", "--data.tokenizer=" + (folder / "q/tokenizer.json").string()}));
-    refused(2, "has its own part for validation",
-            run_on(folder / "p", out, vocab + Arguments{"--data.validation=0.1"}));
     refused(2, "made with the tokenizer",
             run_on(folder / "p", out, {"--model.vocab=500", "--data.validation=" + (folder / "q").string()}));
     refused(2, "this must be tokens too",
@@ -138,6 +136,11 @@ TEST_CASE("tokens that do not fit a run are refused before it begins") {
     CHECK_THAT(
         good(run_on(folder / "p", folder / "novalidation", vocab + Arguments{"--data.validation=0"})).out,
         ContainsSubstring("no validation"));
+
+    prepare(folder / "none", {"--vocab", "400", "--validation", "0"});
+    CHECK(column(folder / "novalidation", "validation_loss").empty());
+    good(run_on(folder / "none", folder / "part", vocab));
+    CHECK(column(folder / "part", "validation_bits_per_byte").size() == 2);
 
     auto const shard = folder / "p/train-00000.safetensors";
     auto const whole = get_text(shard);

@@ -211,6 +211,30 @@ TEST_CASE("a tokenizer.json with a fault is refused in one line") {
                ContainsSubstring("none.json"));
 }
 
+TEST_CASE("a tokenizer.json with bytes changed at random is read or refused, nothing else") {
+    NEEDS_PCRE2;
+    ScratchFolder folder;
+    auto const good = sample_tokenizer(280).json();
+    std::mt19937 random(23);
+    int refused = 0;
+    for (int i = 0; i < 300; ++i) {
+        auto bad = good;
+        for (auto n = 1 + random() % 3; n > 0; --n) {
+            auto const at = random() % bad.size();
+            if (random() % 3 == 0) bad.erase(at, random() % 40);
+            else bad[at] = "0123456789\"{}[]:,ax\xc4"[random() % 20];
+        }
+        put_text(folder / "t.json", bad);
+        try {
+            auto t = Tokenizer::load(folder / "t.json");
+            CHECK(t.decode(encoded(t, "some text")) == "some text");
+        } catch (UsageError const&) {
+            ++refused;
+        }
+    }
+    CHECK(refused > 100);
+}
+
 TEST_CASE("the tokenizers library gives the same ids") {
     NEEDS_PCRE2;
     if (!std::filesystem::exists(ORACLE_PYTHON))

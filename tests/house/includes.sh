@@ -13,7 +13,7 @@ declare -A below=(
     [cpu]="ops exec" [cuda]="ops exec" [sim]="ops exec"
     [parallel]="ops comm"
     [io]="graph"
-    [data]="io cpu"
+    [data]="io"
     [version]=""
 )
 below[train]="autograd passes models optim cpu cuda sim parallel data io"
