@@ -117,9 +117,10 @@ void Trainer::finish(double seconds) {
     }
     note(fmt::format("done: {} steps, this time {}", done_, duration_text(seconds)));
     if (bits_)
-        note(fmt::format("validation {:.3f} bits per byte; the same text by byte bigrams {:.3f}, trigrams {:.3f}",
-                         *bits_, conditional_entropy(corpus_.validation_copy(), 2),
-                         conditional_entropy(corpus_.validation_copy(), 3)));
+        note(fmt::format(
+            "validation {:.3f} bits per byte; the same text by byte bigrams {:.3f}, trigrams {:.3f}", *bits_,
+            conditional_entropy(corpus_.validation_copy(), 2),
+            conditional_entropy(corpus_.validation_copy(), 3)));
     note(fmt::format("saved {}; try: plait generate {} --prompt ...", last_, config_.run.out));
 }
 
