@@ -64,7 +64,7 @@ struct LoopCutter {
     bool find_apart() {
         auto known = apart.size();
         for (auto const& n : graph.nodes) {
-            if (!placed(*n) || inside(n.get()) || !takes_addends(*n)) continue;
+            if (!placed(*n) || local.inside.contains(n.get()) || !takes_addends(*n)) continue;
             for (auto const& v : n->inputs)
                 if (section.at(v.node.get()) != section.at(n.get())) apart.insert(n.get());
         }
