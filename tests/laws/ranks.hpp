@@ -104,7 +104,9 @@ inline Program laid_out(Graph const& passed, Plan const& plan, State const& stat
     std::optional<Leaves> leaves;
     if (plan.bits() == Bits::layout)
         leaves = Leaves::of(plan.granularity(), micro * mesh.axis("replica").size * mesh.axis("data").size);
-    return emit(cut_loops(localize(passed, layouts, mesh), micro, leaves), state.backend(),
+    std::optional<std::int64_t> tensor_leaves;
+    if (leaves) tensor_leaves = plan.granularity().tensor;
+    return emit(cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro, leaves), state.backend(),
                 [&](Variable const& v) { return state.offset_of(v); });
 }
 

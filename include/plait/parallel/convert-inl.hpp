@@ -206,10 +206,17 @@ class Localizer {
         for (auto a = nesting_.rbegin(); a != nesting_.rend(); ++a) {
             auto& l = layout[static_cast<std::size_t>(*a)];
             if (!l.is_partial()) continue;
-            auto const& to = at(held, *a);
+            auto to = at(held, *a);
+            // A block of a block can be had only where the outer one is there.
+            for (auto outer = nesting_.begin(); *outer != *a; ++outer) {
+                auto const& o = at(held, *outer);
+                if (at(layout, *outer).is_partial() && axis(*outer).size > 1 && o.is_shard() &&
+                    to.is_shard() && o.dim == to.dim)
+                    to = AxisLayout{};
+            }
             x = to.is_shard() ? mover.reduce_scatter(x, axis(*a), to.dim, l.how)
                               : mover.all_reduce(x, axis(*a), l.how);
-            l = to.is_shard() ? to : AxisLayout{};
+            l = to;
             placed(x, v.meta().shape, layout);
         }
         if (mover.at_once && layouts_.reduced_inside)
