@@ -87,9 +87,11 @@ class TrafficTable {
 /// Wire bytes are the payload that this rank sends, by the algorithm that every transport here uses; n =
 /// size(), B = the bytes of the whole, b = those of a block. They are zero on one rank, and of headers of the
 /// contract never count.
-///   all_reduce      B - p + (n - 1) p, where p = this rank's part of B (see part_of): 2 (n - 1) / n B when n
-///   divides reduce_scatter  (n - 1) b       all_gather  (n - 1) b       all_to_all  (n - 1) b broadcast (n -
-///   1) B at the root, else 0       send  B       recv, barrier, split  0
+/// - all_reduce: B - p + (n - 1) p, where p is this rank's part of B (see part_of): 2 (n - 1) / n B when n
+/// divides
+/// - reduce_scatter, all_gather, all_to_all: (n - 1) b
+/// - broadcast: (n - 1) B at the root, else 0
+/// - send: B; recv, barrier, split: 0
 ///
 /// `in` and `out` do not overlap, save in place: in = out for all_reduce; the out of reduce_scatter may be
 /// block rank() of its in, the in of all_gather block rank() of its out.

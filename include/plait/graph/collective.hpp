@@ -65,6 +65,8 @@ struct ReduceScatter {
     Metas infer(Metas const& in) const {
         auto const& x = in.at(0);
         if (stacked) return {{x.dtype, x.shape.dims(1, x.shape.rank())}};
+        check<ShapeError>(x.shape[0] % count == 0, "reduce_scatter: {} ranks do not divide dim 0 of {}",
+                          count, to_string(x));
         return detail::with_first(in, x.shape[0] / count);
     }
     Rule rule(Metas const& in) const {

@@ -86,6 +86,9 @@ struct FactorChooser {
 
 PLAIT_INLINE NodeLayout choose(Node const& node, std::vector<AxisLayout> const& inputs, AxisCut const& axis) {
     Rule rule = node.op.rule(detail::metas_of(node.inputs));
+    check(rule.inputs.size() == inputs.size() && rule.outputs.size() == node.outputs.size(),
+          "layout: the rule of {} speaks of {} inputs and {} outputs, not {} and {}", node.op.name(),
+          rule.inputs.size(), rule.outputs.size(), inputs.size(), node.outputs.size());
     NodeLayout layout{-1, std::vector<AxisLayout>(inputs.size()),
                       std::vector<AxisLayout>(node.outputs.size())};
     auto cut = detail::FactorChooser{node, rule, inputs, axis}.find();

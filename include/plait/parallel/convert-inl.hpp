@@ -28,7 +28,7 @@ class Localizer {
           tensor_leaves_(tensor_leaves) {}
 
     LocalGraph run() {
-        find_readers();
+        for (auto const& u : graph_.updates) stores_[u.value] = u.variable;
         for (auto const& n : graph_.nodes) source_of(*n) ? build_source(n) : build_node(n);
         Outputs outputs = graph_.outputs;
         for (auto& o : outputs) o.value = as(o.value, whole(), {});
@@ -53,22 +53,6 @@ class Localizer {
     Layout whole() const { return Layout(mesh_.axes().size()); }
     MeshAxis const& axis(int a) const { return mesh_.axes()[static_cast<std::size_t>(a)]; }
     static AxisLayout const& at(Layout const& l, int a) { return l[static_cast<std::size_t>(a)]; }
-
-    /// Values of which someone wants the sum, not addends; updates by the value that is stored.
-    void find_readers() {
-        for (auto const& n : graph_.nodes) {
-            if (source_of(*n)) continue;
-            auto const& axes = layouts_.nodes.at(n.get());
-            for (std::size_t i = 0; i < n->inputs.size(); ++i)
-                for (auto const& l : axes)
-                    if (!l.inputs[i].is_partial()) summed_.insert(n->inputs[i]);
-        }
-        for (auto const& o : graph_.outputs) summed_.insert(o.value);
-        for (auto const& u : graph_.updates) {
-            summed_.insert(u.value);
-            stores_[u.value] = u.variable;
-        }
-    }
 
     void placed(Value const& local, Shape const& logical, Layout const& layout) {
         if (auto [shape, place] = block_of(logical, layout, mesh_); !place.logical.empty())
@@ -116,7 +100,7 @@ class Localizer {
                   to_string(local.meta()), to_string(out[static_cast<std::size_t>(i)]));
             made_[old] = local;
             placed(local, old.meta().shape, layouts_.made.at(old));
-            if (summed_.contains(old)) resolve(old);
+            resolve(old);  // where nobody wants the sum, it goes with the rest that nobody reads
             // A new value of a variable goes on its way at once.
             if (auto it = stores_.find(old); it != stores_.end())
                 finished_[old] = stored(as(old, layouts_.held.at(it->second), {}));
@@ -233,9 +217,10 @@ class Localizer {
         auto const& held = layouts_.held.at(v);
         for (std::size_t a = 0; a < wanted.size(); ++a)
             stored = stored || (held[a].stored && held[a] != wanted[a]);
-        if (v.node->inputs.empty() && !source_of(*v.node) && made == whole() && wanted != whole()) {
+        Meta block{v.meta().dtype, block_of(v.meta().shape, wanted, mesh_).first};
+        if (v.node->inputs.empty() && !source_of(*v.node) && made == whole() && wanted != whole() &&
+            v.node->op.localized({}, {block}).infer({}) == Metas{block}) {
             // Nothing goes into it, so the block is made in place.
-            Meta block{v.meta().dtype, block_of(v.meta().shape, wanted, mesh_).first};
             auto [it, fresh] =
                 known_.try_emplace({v.node.get(), v.output, to_string(wanted, mesh_), "", 0, false});
             if (fresh) {
@@ -326,8 +311,7 @@ class Localizer {
     Graph const& graph_;
     Layouts const& layouts_;
     Mesh const& mesh_;
-    std::vector<int> nesting_;  // outermost first
-    std::unordered_set<Value, ValueHash> summed_;
+    std::vector<int> nesting_;                // outermost first
     ValueMap<Value> stores_;                  // new value -> variable
     ValueMap<Value> made_, held_, finished_;  // old value -> local one: as made, as held, as stored
     std::map<Key, Value> known_;

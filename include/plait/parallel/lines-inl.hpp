@@ -65,6 +65,7 @@ class LineReader {
         };
         int dim = line.dim;
         if (dim == PlanLine::first_dim) {
+            if (layout[a].is_shard()) return;  // the axis divides it already
             for (dim = 0; dim < rank && !divided(dim);) ++dim;
             if (dim == rank) return;
         }
@@ -105,6 +106,28 @@ inline std::unordered_map<Variable const*, Layout> read_variables(
     return layouts;
 }
 
+/// An activation has the batch along dim 0, which replica and data divide whatever a line says.
+inline void check_activation(Plan const& plan, Mark const& mark, Layout const& layout,
+                             std::vector<std::string> const& texts) {
+    auto const& mesh = plan.mesh();
+    for (std::size_t a = 0; a < layout.size(); ++a) {
+        auto const& l = layout[a];
+        if (!l.is_shard()) continue;
+        auto const& text = texts[static_cast<std::size_t>(l.line)];
+        auto const& axis = mesh.axes()[a];
+        bool batch = axis.name == "replica" || axis.name == "data";
+        check<UsageError>(
+            !batch || plan.bits() == Bits::fast,
+            "plan: \"{}\": under bits = layout {} divides the batch of an activation and nothing else", text,
+            axis.name);
+        std::int64_t blocks = axis.size;
+        if (l.dim == 0 && !batch) blocks *= mesh.axis("replica").size * mesh.axis("data").size;
+        check<UsageError>(mark.value.meta().shape[l.dim] % blocks == 0,
+                          "plan: \"{}\": {} blocks do not divide dim {} of {}, {}", text, blocks, l.dim,
+                          mark.name, to_string(mark.value.meta()));
+    }
+}
+
 }  // namespace detail
 
 PLAIT_INLINE std::unordered_map<Variable const*, Layout> lay_out_variables(
@@ -129,7 +152,10 @@ PLAIT_INLINE ResolvedLines resolve_lines(Plan const& plan, Graph const& graph,
                             : !line.stores || line.what == Stored::activation;
         });
         if (layout == lines.whole()) continue;
-        resolved.values[m.value] = layout;
+        if (!gradient) detail::check_activation(plan, m, layout, lines.texts());
+        auto [known, fresh] = resolved.values.emplace(m.value, layout);
+        check<UsageError>(fresh || known->second == layout,
+                          "plan: {} has two names, and lines that contradict each other about it", m.name);
         if (gradient) resolved.reduced_at_once.insert(m.value);
     }
     bool trains = !graph.updates.empty();

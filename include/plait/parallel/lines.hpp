@@ -20,9 +20,6 @@ struct ResolvedLines {
     std::vector<std::string> texts;  // of the lines, for errors
 };
 
-/// The name under which `value_and_gradients` marks a parameter's gradient.
-inline std::string gradient_mark(std::string const& path) { return path + ".gradient"; }
-
 /// How the plan lays out `variables`: parameters by lines of parameters, the optimizer's state by those of
 /// its parameter ("optimizer.m.PATH" belongs to PATH). Throws UsageError for a line that names nothing, a dim
 /// that does not exist or that the axis does not divide, and lines that contradict each other.

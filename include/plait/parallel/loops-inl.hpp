@@ -207,10 +207,11 @@ struct LoopCutter {
         auto [it, fresh] = taken.try_emplace({v.node.get(), v.output, dim, at});
         if (!fresh) return it->second;
         std::shared_ptr<Node const> node;
-        if (v.node->inputs.empty() && !source_of(*v.node)) {
+        Meta block = v.meta();
+        block.shape[dim] /= count;
+        if (v.node->inputs.empty() && !source_of(*v.node) &&
+            v.node->op.localized({}, {block}).infer({}) == Metas{block}) {
             // Nothing goes into it, so the block is made in place.
-            Meta block = v.meta();
-            block.shape[dim] /= count;
             node = record(v.node->op.localized({}, {block}), {});
         } else {
             node = record(MicroTake{dim, count}, {whole(v, at)});

@@ -25,6 +25,11 @@ inline std::vector<MeshAxis> laid_axes(MeshSizes const& sizes, int rank) {
         check<UsageError>(is_mesh_axis(name), "mesh: there is no axis {}: use {}", name, axis_names());
         check<UsageError>(size >= 1, "mesh: {} has size {}: use 1 or more", name, size);
     }
+    std::int64_t ranks = 1;
+    for (auto const& [name, size] : sizes) {
+        check<UsageError>(ranks <= (1 << 24) / size, "mesh: more than {} ranks", 1 << 24);
+        ranks *= size;
+    }
     std::vector<MeshAxis> axes;
     for (auto name : mesh_axes) {
         auto it = sizes.find(name);

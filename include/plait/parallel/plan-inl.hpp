@@ -59,9 +59,15 @@ PLAIT_INLINE Plan& Plan::line(PlanLine line) {
 PLAIT_INLINE Plan& Plan::line(std::string const& text) {
     auto space = text.find(' ');
     auto word = text.substr(0, space), rest = space == std::string::npos ? "" : text.substr(space + 1);
-    if (word == "megatron") return megatron(rest);
-    if (word == "sequence") return sequence(rest);
-    if (word == "zero" && rest.size() == 1) return zero(rest[0] - '0');
+    if (word == "megatron" || word == "sequence") {
+        check<UsageError>(detail::is_mesh_axis(rest), "\"{}\": write it like {} tensor", text, word);
+        return word == "megatron" ? megatron(rest) : sequence(rest);
+    }
+    if (word == "zero") {
+        check<UsageError>(rest.size() == 1 && rest[0] >= '0' && rest[0] <= '3',
+                          "\"{}\": write it like zero 2", text);
+        return zero(rest[0] - '0');
+    }
     return line(parse_plan_line(text));
 }
 
