@@ -6,6 +6,7 @@
 #include "plait/parallel/convert.hpp"
 #include "plait/parallel/lines.hpp"
 #include "plait/parallel/loops.hpp"
+#include "plait/train/shared_state.hpp"
 
 #include <functional>
 #include <map>
@@ -61,23 +62,32 @@ struct Arrangement {
     int zero = 0;
     bool recompute = false;
     Bits bits = Bits::layout;
+    int tensor = 0;  // 0: no line speaks of the axis
+    bool sequence = false;
 
-    int ranks() const { return replica * data; }
+    /// Blocks of the batch, and ranks.
+    int blocks() const { return replica * data; }
+    int ranks() const { return blocks() * std::max(tensor, 1); }
     Plan plan(Mesh const& mesh, Subject const& s) const {
         Plan plan(mesh);
-        plan.zero(zero).micro_batches(micro * ranks()).compute(s.compute).bits(bits, s.granularity);
+        plan.zero(zero).micro_batches(micro * blocks()).compute(s.compute).bits(bits, s.granularity);
         if (recompute) plan.recompute("blocks.*");
+        if (tensor) plan.megatron("tensor");
+        if (sequence) plan.sequence("tensor");
         return plan;
     }
     /// Whether the granularity covers it.
-    bool covered(Granularity const& g) const { return ranks() <= g.data && ranks() * micro <= g.batch; }
+    bool covered(Granularity const& g) const {
+        return blocks() <= g.data && blocks() * micro <= g.batch && tensor <= g.tensor;
+    }
 };
 
 inline std::string text_of(Subject const& s, Arrangement const& a) {
     auto const& g = s.granularity;
     return fmt::format("{}, {}, granularity {} {} {}, replica={} data={}, {} micro-batches, zero {}{}",
                        s.name, name_of(s.compute), g.batch, g.data, g.tensor, a.replica, a.data, a.micro,
-                       a.zero, a.recompute ? ", recompute" : "");
+                       a.zero, a.recompute ? ", recompute" : "") +
+           (a.tensor ? fmt::format(", tensor={}{}", a.tensor, a.sequence ? ", sequence" : "") : "");
 }
 
 /// What a rank has after some steps.
@@ -143,7 +153,7 @@ inline Outcome train(Communicator& real, Subject const& s, Arrangement const& a,
                      Broken const& broken = {}) {
     auto decorated = broken.world ? broken.world(real) : nullptr;
     auto& world = decorated ? *decorated : real;
-    Mesh mesh(world, {{"replica", a.replica}, {"data", a.data}});
+    Mesh mesh(world, {{"replica", a.replica}, {"data", a.data}, {"tensor", std::max(a.tensor, 1)}});
     auto t = training_on(mesh, s, a, broken);
     Outcome outcome;
     for (int i = 0; i < steps; ++i) {
@@ -151,7 +161,8 @@ inline Outcome train(Communicator& real, Subject const& s, Arrangement const& a,
         outcome.loss.push_back(row.at(0).second.item());
         outcome.norm.push_back(row.at(1).second.item());
     }
-    outcome.hash = hash_of(t, mesh);
+    // Where a tensor axis divides too, copies are compared as well.
+    outcome.hash = a.tensor ? SharedState(world, t.state).parameter_hash() : hash_of(t, mesh);
     return outcome;
 }
 
@@ -168,9 +179,9 @@ inline std::vector<Outcome> outcomes(Subject const& s, Arrangement const& a, int
 }
 
 /// On one rank, in one piece; kept, as many layouts are held to it.
-inline Outcome const& wanted(Subject const& s, Bits bits = Bits::layout) {
+inline Outcome const& wanted(Subject const& s, Bits bits = Bits::layout, bool lines = false) {
     static std::map<std::string, Outcome> known;
-    Arrangement one{.bits = bits};
+    Arrangement one{.bits = bits, .tensor = lines ? 1 : 0};
     auto [it, fresh] = known.try_emplace(text_of(s, one) + (bits == Bits::fast ? " fast" : ""));
     if (fresh) it->second = outcomes(s, one).front();
     return it->second;

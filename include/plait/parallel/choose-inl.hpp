@@ -194,6 +194,16 @@ class GraphLayouts {
         }
     }
 
+    /// Whether an axis can cut a value so, beside the axes that cut it already.
+    bool fits(Value const& v, AxisLayout const& to, std::size_t a, Layout const& layout) const {
+        if (!to.is_shard()) return false;
+        std::int64_t blocks = mesh_.axes()[a].size;
+        for (std::size_t other = 0; other < layout.size(); ++other)
+            if (other != a && layout[other].is_shard() && layout[other].dim == to.dim)
+                blocks *= mesh_.axes()[other].size;
+        return v.meta().shape[to.dim] % blocks == 0;
+    }
+
     /// Addends become what is wished; a marked value lies as its line says.
     Layout held_of(Value const& v, Layout layout) const {
         auto wish = wish_.find(v);
@@ -201,8 +211,8 @@ class GraphLayouts {
         for (std::size_t a = 0; a < layout.size(); ++a) {
             if (line != lines_.values.end() && line->second[a].is_shard()) layout[a] = line->second[a];
             else if (layout[a].is_partial())
-                layout[a] =
-                    wish != wish_.end() && wish->second[a].is_shard() ? wish->second[a] : AxisLayout{};
+                layout[a] = wish != wish_.end() && fits(v, wish->second[a], a, layout) ? wish->second[a]
+                                                                                       : AxisLayout{};
         }
         return layout;
     }

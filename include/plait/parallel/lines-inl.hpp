@@ -147,10 +147,12 @@ PLAIT_INLINE ResolvedLines resolve_lines(Plan const& plan, Graph const& graph,
         bool gradient = name != m.name && std::any_of(variables.begin(), variables.end(),
                                                       [&](auto const& v) { return v->path == name; });
         auto layout = lines.whole();
+        // A gradient is cut as its parameter is; only what is stored of it is for the lines to say.
         lines.lay_out(name, m.value.meta(), layout, [&](PlanLine const& line) {
-            return gradient ? line.stores && line.what == Stored::gradient
-                            : !line.stores || line.what == Stored::activation;
+            return !line.stores || line.what == (gradient ? Stored::gradient : Stored::activation);
         });
+        for (auto& l : layout)
+            if (gradient && !l.stored) l = AxisLayout{};
         if (layout == lines.whole()) continue;
         if (!gradient) detail::check_activation(plan, m, layout, lines.texts());
         auto [known, fresh] = resolved.values.emplace(m.value, layout);

@@ -1,0 +1,111 @@
+// The same bits over data, tensor and sequence: shard lines are part of the numerics, the sizes of axes are
+// not.
+#include "catch.hpp"
+#include "laws/cover.hpp"
+#include "laws/ranks.hpp"
+
+#include <cmath>
+
+using namespace plait;
+using namespace tests;
+
+namespace {
+
+struct Mesh3 {
+    int replica, data, tensor;
+};
+constexpr Mesh3 meshes[] = {{1, 1, 1}, {1, 1, 2}, {1, 1, 4}, {1, 2, 2},
+                            {1, 4, 2}, {1, 2, 4}, {2, 2, 2}, {1, 2, 1}};
+constexpr int micros[] = {1, 2, 4};
+
+std::vector<Subject> tensor_subjects() {
+    auto all = subjects();
+    for (auto& s : all) {
+        s.config.vocab = 96;
+        s.granularity = {8, 8, 4};
+        if (s.config.kv_heads == 2) s.config.heads = 8, s.config.kv_heads = 4, s.config.dim = 64;
+    }
+    return all;
+}
+
+/// A row: model, compute, mesh, micro-batches, zero, recompute, sequence.
+struct Case {
+    Subject subject;
+    Arrangement arrangement;
+};
+Case case_of(Choices const& c) {
+    Case one{tensor_subjects()[static_cast<std::size_t>(c[0])], {}};
+    one.subject.compute = c[1] ? bf16 : f32;
+    auto m = meshes[c[2]];
+    one.arrangement = {.replica = m.replica,
+                       .data = m.data,
+                       .micro = micros[c[3]],
+                       .zero = c[4],
+                       .recompute = c[5] == 1,
+                       .tensor = m.tensor,
+                       .sequence = c[6] == 1};
+    return one;
+}
+
+std::vector<Choices> table() {
+    std::vector<Choices> rows;
+    Choices c(7, 0);
+    constexpr int sizes[] = {5, 2, 8, 3, 4, 2, 2};
+    auto fill = [&](auto const& self, std::size_t column) -> void {
+        if (column == c.size()) {
+            if (auto one = case_of(c); one.arrangement.covered(one.subject.granularity)) rows.push_back(c);
+            return;
+        }
+        for (c[column] = 0; c[column] < sizes[column]; ++c[column]) self(self, column + 1);
+    };
+    fill(fill, 0);
+    return rows;
+}
+
+void check_law(std::vector<Choices> const& rows) {
+    int failed = 0;
+    for (auto const& row : rows) {
+        auto c = case_of(row);
+        INFO(text_of(c.subject, c.arrangement));
+        auto const& want = wanted(c.subject, Bits::layout, true);
+        for (auto const& o : outcomes(c.subject, c.arrangement)) {
+            CHECK(o.loss == want.loss);
+            CHECK(o.norm == want.norm);
+            CHECK(o.hash == want.hash);
+            failed += !(o == want);
+        }
+        REQUIRE(failed < 20);
+    }
+    fmt::print("{} layouts of {} over data, tensor and sequence have the bits of one rank\n", rows.size(),
+               table().size());
+}
+
+}  // namespace
+
+TEST_CASE("every layout over the tensor axis has the bits of one rank") { check_law(pairwise(table())); }
+
+TEST_CASE("all layouts over the tensor axis have the bits of one rank", "[slow]") { check_law(table()); }
+
+TEST_CASE("shard lines are part of the numerics") {
+    auto s = tensor_subjects().front();
+    CHECK_FALSE(wanted(s).hash == wanted(s, Bits::layout, true).hash);
+}
+
+TEST_CASE("fast layouts over the tensor axis have the losses of one rank, nearly") {
+    for (auto compute : {f32, bf16})
+        for (auto m : {Mesh3{1, 1, 2}, {1, 1, 4}, {1, 2, 2}})
+            for (bool sequence : {false, true}) {
+                auto s = tensor_subjects().front();
+                s.compute = compute;
+                Arrangement a{.replica = m.replica,
+                              .data = m.data,
+                              .bits = Bits::fast,
+                              .tensor = m.tensor,
+                              .sequence = sequence};
+                INFO(text_of(s, a));
+                auto const& want = wanted(s, Bits::fast);
+                auto got = outcomes(s, a).front();
+                for (std::size_t i = 0; i < got.loss.size(); ++i)
+                    CHECK(std::abs(got.loss[i] - want.loss[i]) < (compute == f32 ? 1e-5 : 5e-3));
+            }
+}
