@@ -20,6 +20,9 @@ struct TrainArguments {
     std::vector<Override> overrides;  // --section.key=value in order, then --steps and its like
     std::vector<Dump> dumps;
     bool print_config = false, resume = false, dry_run = false, trace = false, sync = false;
+    std::string record;              // folder for a recording of every step, or empty
+    bool record_values = false;      // and not hashes alone
+    std::vector<std::string> watch;  // globs of marked values to record; empty: all
 };
 
 struct GenerateArguments {
@@ -31,12 +34,24 @@ struct GenerateArguments {
     std::uint64_t seed = 1;
 };
 
+/// Two folders, or a configuration and two layouts of it.
+struct BisectArguments {
+    std::vector<std::string> folders;
+    std::string exact;                // folder of a recording in f64, or empty
+    std::string config;               // TOML file, or empty
+    std::vector<Override> overrides;  // for both sides
+    std::vector<Override> a, b;       // for one
+    std::vector<std::string> watch;   // globs of marked values to compare; empty: all
+    std::int64_t steps = 3, rows = 10;
+};
+
 struct CommandLine {
-    enum class Command : std::uint8_t { help, version, train, generate };
+    enum class Command : std::uint8_t { help, version, train, generate, bisect };
     Command command = Command::help;
     std::string help;  // the text to print for Command::help
     TrainArguments train;
     GenerateArguments generate;
+    BisectArguments bisect;
 };
 
 /// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an

@@ -16,4 +16,7 @@ int refuse(std::exception_ptr wrong);
 /// `plait generate`; gives the exit code.
 int generate(GenerateArguments const& arguments);
 
+/// `plait bisect`; gives the exit code: 1 where a difference is no rounding.
+int bisect(BisectArguments const& arguments);
+
 }  // namespace plait::tools

@@ -42,6 +42,8 @@ int main(int argc, char** argv) {
                 return train(line.train);
             case CommandLine::Command::generate:
                 return generate(line.generate);
+            case CommandLine::Command::bisect:
+                return bisect(line.bisect);
         }
     } catch (std::exception const& e) {
         std::fflush(stdout);

@@ -32,8 +32,10 @@ struct Programs {
 };
 
 /// Records and compiles both for this rank of `mesh`; takes no memory for tensors. Throws UsageError for a
-/// glob of plan.* or optimizer.decay_globs that names nothing, and for a line that cannot hold.
-Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend);
+/// glob of plan.* or optimizer.decay_globs that names nothing, and for a line that cannot hold. What `watch`
+/// names are results of the training step (Plan::watch).
+Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend,
+                          std::vector<std::string> const& watch = {});
 
 /// (tokens i32[1, data.seq], position i32[1]) -> logits[1, vocab] of the token after `position`, on one rank.
 Step compile_next_token(Model& model, Config const& config, std::shared_ptr<State> state);
