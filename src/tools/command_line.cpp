@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
 namespace plait::tools {
 namespace {
@@ -81,6 +82,12 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
     app.add_flag("--dry-run", train.dry_run, "Print parameters, memory and mesh, and stop");
     app.add_flag("--trace", train.trace, "Write a trace of the run");
     app.add_flag("--sync", train.sync, "Run op by op");
+    app.add_option("--record", train.record,
+                   "Folder for the hashes of every step's values: see plait bisect");
+    app.add_flag("--record-values", train.record_values, "Record the values too");
+    app.add_option("--watch", train.watch, "Record only marked values that this glob matches: blocks.*.out")
+        ->expected(1)
+        ->take_all();
     app.footer(
         "Any value of the configuration can be given as --section.key=value; --print-config lists them.");
 }
@@ -157,6 +164,61 @@ void check_prepare(PrepareArguments const& p) {
     check<UsageError>(p.threads >= 0 && p.threads <= 1024, "--threads {}: must be from 0 to 1024", p.threads);
 }
 
+/// The text of --a or --b: flags that stand for keys, and overrides.
+std::vector<Override> side_of(std::string const& flag, std::string const& text) {
+    std::istringstream in(text);
+    std::vector<std::string> words;
+    for (std::string word; in >> word;) {
+        for (auto [name, key] : {std::pair{"--mesh", "--plan.mesh"},
+                                 {"--bits", "--plan.bits"},
+                                 {"--cluster", "--run.cluster"}}) {
+            std::string const n = name;
+            if (word == n || word.starts_with(n + "=")) word = key + word.substr(n.size());
+        }
+        words.push_back(word);
+    }
+    auto overrides = take_overrides(words);
+    check<UsageError>(words.empty(),
+                      "{} \"{}\": {} is neither --mesh, --cluster, --bits nor --plan.KEY=VALUE", flag, text,
+                      words.empty() ? "" : words.front());
+    for (auto const& o : overrides)
+        check<UsageError>(o.key.starts_with("plan.") || o.key == "run.cluster" || o.key == "run.threads",
+                          "{}: {} is no matter of layout: give it to both sides, outside of {}", flag, o.flag,
+                          flag);
+    return overrides;
+}
+
+void add_bisect(CLI::App& app, BisectArguments& bisect, std::string& a, std::string& b) {
+    app.add_option("FOLDERS", bisect.folders, "Two folders that plait train --record wrote")->expected(0, 2);
+    app.add_option("--exact", bisect.exact, "Folder of a recording with --plan.compute=f64 and its values");
+    app.add_option("--config", bisect.config, "TOML file of a run to make on two layouts");
+    app.add_option("--a", a, "Layout of the first: \"--mesh data=2 --plan.zero=1\"");
+    app.add_option("--b", b, "Layout of the second");
+    app.add_option("--steps", bisect.steps, "How many to compare; all values of them are held in memory")
+        ->capture_default_str();
+    app.add_option("--watch", bisect.watch, "Compare only marked values that this glob matches: blocks.*.out")
+        ->expected(1)
+        ->take_all();
+    app.add_option("--rows", bisect.rows, "Differences to print")->capture_default_str();
+    app.footer("Ends with 0 where all differences are rounding, with 1 where one is not.");
+}
+
+void check_bisect(BisectArguments const& bisect, bool sides) {
+    bool const folders = !bisect.folders.empty();
+    check<UsageError>(!folders || bisect.folders.size() == 2, "plait bisect: name two folders, A and B");
+    check<UsageError>(
+        folders || sides,
+        "plait bisect: name two folders of recordings, or --config FILE --a \"...\" --b \"...\"");
+    check<UsageError>(!folders || !(sides || !bisect.config.empty() || !bisect.overrides.empty()),
+                      "plait bisect: folders and a configuration: give one of them");
+    check<UsageError>(
+        folders || bisect.exact.empty(),
+        "plait bisect: --exact goes with two folders; layouts of a configuration are judged by a "
+        "run in f64 anyway");
+    check<UsageError>(bisect.steps >= 1, "--steps {}: must be at least 1", bisect.steps);
+    check<UsageError>(bisect.rows >= 1, "--rows {}: must be at least 1", bisect.rows);
+}
+
 /// Fails on what no option took.
 void refuse_rest(CLI::App const& app, std::string const& command) {
     auto rest = app.remaining();
@@ -184,7 +246,8 @@ void check_generate(GenerateArguments const& g) {
 }
 
 void refuse_unknown_command(std::string const& first) {
-    std::vector<std::string> const known{"prepare", "train", "generate", "report", "--version", "--help"};
+    std::vector<std::string> const known{"prepare", "train",     "generate", "report",
+                                         "bisect",  "--version", "--help"};
     bool const later = first == "plan";
     check<UsageError>(!later, "plait {} is not in this version yet", first);
     auto find = [&](auto const& name) { return std::find(known.begin(), known.end(), name) != known.end(); };
@@ -200,6 +263,15 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
     if (!arguments.empty()) refuse_unknown_command(arguments[0]);
     bool const training = !arguments.empty() && arguments[0] == "train";
     if (training) line.train.overrides = take_overrides(arguments);
+    if (!arguments.empty() && arguments[0] == "bisect") {
+        // What --a and --b are given looks like options itself.
+        for (std::size_t i = 1; i + 1 < arguments.size(); ++i) {
+            if (arguments[i] != "--a" && arguments[i] != "--b") continue;
+            arguments[i] += "=" + arguments[i + 1];
+            arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        }
+        line.bisect.overrides = take_overrides(arguments);
+    }
 
     CLI::App app("Plait trains language models", "plait");
     bool version = false;
@@ -215,6 +287,10 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
         app.add_subcommand("report", "Write a page of a run's curves, memory and samples")->allow_extras();
     add_generate(*generate, line.generate);
     add_report(*report, line.report);
+    std::string a, b;
+    auto* bisect = app.add_subcommand("bisect", "Name the first value in which two layouts of a run differ")
+                       ->allow_extras();
+    add_bisect(*bisect, line.bisect, a, b);
     try {
         std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
         app.parse(std::move(arguments));
@@ -240,6 +316,14 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
                 check<UsageError>(o.key != f.key, "{} and {} set the same value: give one", f.flag, o.flag);
             line.train.overrides.push_back(f);
         }
+        check<UsageError>(
+            !line.train.record.empty() || (!line.train.record_values && line.train.watch.empty()),
+            "{} goes with --record FOLDER", line.train.record_values ? "--record-values" : "--watch");
+    } else if (bisect->parsed()) {
+        refuse_rest(*bisect, "bisect");
+        line.command = CommandLine::Command::bisect;
+        check_bisect(line.bisect, bisect->count("--a") + bisect->count("--b") > 0);
+        line.bisect.a = side_of("--a", a), line.bisect.b = side_of("--b", b);
     } else if (generate->parsed()) {
         refuse_rest(*generate, "generate");
         line.command = CommandLine::Command::generate;

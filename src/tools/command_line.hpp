@@ -21,6 +21,9 @@ struct TrainArguments {
     std::vector<Override> overrides;  // --section.key=value in order, then --steps and its like
     std::vector<Dump> dumps;
     bool print_config = false, resume = false, dry_run = false, trace = false, sync = false;
+    std::string record;              // folder for a recording of every step, or empty
+    bool record_values = false;      // and not hashes alone
+    std::vector<std::string> watch;  // globs of marked values to record; empty: all
 };
 
 struct GenerateArguments {
@@ -55,14 +58,26 @@ struct PrepareArguments {
     std::int64_t threads = 0;  // 0: all cores
 };
 
+/// Two folders, or a configuration and two layouts of it.
+struct BisectArguments {
+    std::vector<std::string> folders;
+    std::string exact;                // folder of a recording in f64, or empty
+    std::string config;               // TOML file, or empty
+    std::vector<Override> overrides;  // for both sides
+    std::vector<Override> a, b;       // for one
+    std::vector<std::string> watch;   // globs of marked values to compare; empty: all
+    std::int64_t steps = 3, rows = 10;
+};
+
 struct CommandLine {
-    enum class Command : std::uint8_t { help, version, prepare, train, generate, report };
+    enum class Command : std::uint8_t { help, version, prepare, train, generate, report, bisect };
     Command command = Command::help;
     std::string help;  // the text to print for Command::help
     PrepareArguments prepare;
     TrainArguments train;
     GenerateArguments generate;
     ReportArguments report;
+    BisectArguments bisect;
 };
 
 /// Reads the arguments after the program's name. Throws UsageError of one line, with the nearest name for an

@@ -21,5 +21,7 @@ int generate(GenerateArguments const& arguments);
 
 /// `plait report`; gives the exit code.
 int report(ReportArguments const& arguments);
+/// `plait bisect`; gives the exit code: 1 where a difference is no rounding.
+int bisect(BisectArguments const& arguments);
 
 }  // namespace plait::tools

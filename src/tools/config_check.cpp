@@ -141,7 +141,7 @@ void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
     c.at_least(1, "plan.virtual_stages", p.virtual_stages);
     c.at_least(1, "plan.micro_batches", p.micro_batches);
     c.want(d.batch % p.micro_batches == 0, "plan.micro_batches", "must divide data.batch = {}", d.batch);
-    c.one_of({"f32", "bf16"}, "plan.compute", p.compute);
+    c.one_of({"f32", "bf16", "f64"}, "plan.compute", p.compute);
     c.one_of({"fast", "layout"}, "plan.bits", p.bits);
     auto granule = [&](std::string const& name, std::int64_t value) {
         c.want(value >= 1 && std::has_single_bit(static_cast<std::uint64_t>(value)),

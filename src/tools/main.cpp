@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
                 return generate(line.generate);
             case CommandLine::Command::report:
                 return report(line.report);
+            case CommandLine::Command::bisect:
+                return bisect(line.bisect);
         }
     } catch (std::exception const& e) {
         std::fflush(stdout);

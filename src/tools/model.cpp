@@ -123,7 +123,8 @@ std::shared_ptr<State> state_of(Model& model, std::shared_ptr<Backend> backend) 
     return std::visit([&](auto& m) { return state(m, backend); }, model);
 }
 
-Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend) {
+Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend,
+                          std::vector<std::string> const& watch) {
     auto const& o = config.optimizer;
     auto rate = curve_of(config);
     std::shared_ptr<float> limit;
@@ -137,6 +138,8 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
         check_decay_globs(config, *s);
         check_plan_lines(config, *s);
         auto const plan = make_plan(config.plan, mesh);
+        auto watching = plan;
+        for (auto const& glob : watch) watching.watch(glob);
         s->add(adam.prepare(s->variables()));
         auto train = [&](Batch const& b) -> Row {
             auto [loss, gradients] =
@@ -156,7 +159,7 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
                         s,
                         scratch,
                         rate,
-                        compile(plan, s, columns, train, scratch),
+                        compile(watching, s, columns, train, scratch),
                         compile(plan, s, columns, validate, scratch),
                         limit};
     };

@@ -35,8 +35,10 @@ struct Programs {
 };
 
 /// Records and compiles both for this rank of `mesh`; takes no memory for tensors. Throws UsageError for a
-/// glob of plan.* or optimizer.decay_globs that names nothing, and for a line that cannot hold.
-Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend);
+/// glob of plan.* or optimizer.decay_globs that names nothing, and for a line that cannot hold. What `watch`
+/// names are results of the training step (Plan::watch).
+Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend,
+                          std::vector<std::string> const& watch = {});
 
 /// Keeps the model's matrices in `dtype`, as a step that computes in it would read them: for running a model
 /// that is not trained on. Before its state is made.

@@ -77,9 +77,11 @@ Claims claims_of(Config const& config, Programs const& programs, std::string con
 }
 
 /// One rank of a run. All make the same calls; the first one alone looks after the folder and speaks.
-void train_rank(Config const& config, World const& cluster, bool resume, Process& process,
+void train_rank(Config const& config, World const& cluster, TrainArguments const& arguments, Process& process,
                 Communicator& world) {
-    bool const first = world.rank() == 0;
+    bool const first = world.rank() == 0, resume = arguments.resume, records = !arguments.record.empty();
+    std::vector<std::string> watch;
+    if (records) watch = arguments.watch.empty() ? std::vector<std::string>{"**"} : arguments.watch;
     MeshSizes sizes;
     std::optional<RunFolder> folder;
     together(world, [&] { sizes = mesh_of(config, world.size()); });
@@ -110,15 +112,22 @@ void train_rank(Config const& config, World const& cluster, bool resume, Process
     auto backend = cpu_backend(workers_of_rank(config, cluster));
     std::optional<Programs> programs;
     together(world, [&] {
-        programs = compile_programs(config, mesh, backend);
+        programs = compile_programs(config, mesh, backend, watch);
         check_memory(*programs, cluster.here);
     });
     agree(world, claims_of(config, *programs, process.text()));
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
+    std::optional<RecordingWriter> writer;
     together(world, [&] {
-        if (first) folder->open(world.size());
-        if (first) keep_tokenizer(process.corpus(config), config.run.out, done > 0);
+        if (!first) return;
+        folder->open(world.size());
+        keep_tokenizer(process.corpus(config), config.run.out, done > 0);
+        if (records)
+            writer.emplace(arguments.record, Recording{.layout = layout_of(config, mesh),
+                                                       .compute = parse_dtype(config.plan.compute),
+                                                       .canonical = config.plan.bits == "layout"});
     });
+    if (records) trainer.record(writer ? &*writer : nullptr, arguments.record_values);
     tell_notes();
     if (first) {
         auto const had = folder->text_fingerprint();
@@ -214,7 +223,7 @@ int train(TrainArguments const& arguments) {
         agree_to_start(world, wrong);
         if (cluster.kind == World::Kind::mpi) check_world(launcher, world);
         if (world.rank() == 0) greet(config, cluster);
-        train_rank(config, cluster, arguments.resume, process, world);
+        train_rank(config, cluster, arguments, process, world);
     };
     if (launcher.processes > 1 || cluster.kind == World::Kind::mpi) return run_processes(launcher, run);
     run_threads(cluster.ranks, run);

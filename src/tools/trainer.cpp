@@ -177,6 +177,12 @@ void Trainer::step() {
     auto values = programs_.train(batch_);
     auto seconds = seconds_since(start);
     auto number = ++done_;
+    if (recording_.on) {
+        auto const recorded = recorded_values(world_, programs_.train, values, recording_.values);
+        together(world_, [&] {
+            if (recording_.writer) recording_.writer->write(recorded);
+        });
+    }
     auto loss = static_cast<float>(values.at(0).second.item());
     auto norm = static_cast<float>(values.at(1).second.item());
 

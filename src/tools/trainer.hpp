@@ -9,6 +9,7 @@
 #include "model.hpp"
 #include "plait/train/loss_watch.hpp"
 #include "plait/train/progress.hpp"
+#include "plait/train/recording_files.hpp"
 #include "plait/train/saving.hpp"
 #include "plait/train/signals.hpp"
 #include "run_folder.hpp"
@@ -37,6 +38,9 @@ class Trainer {
     /// `folder` is null on all ranks but the first; `checkpoint` is what it found, on every rank.
     Trainer(Config const& config, Process& process, Programs& programs, Communicator& world,
             RunFolder* folder, std::optional<Checkpoint> const& checkpoint);
+
+    /// Records every step: on all ranks, the first one gives the writer.
+    void record(RecordingWriter* writer, bool values) { recording_ = {true, values, writer}; }
 
     /// Trains up to run.steps or a signal on any rank. What every rank finds alike, such as a loss that is
     /// not finite, is an AgreedError.
@@ -97,6 +101,10 @@ class Trainer {
     bool rows_wait_ = false;          // on the first rank
     std::optional<double> bits_;      // per byte, of the newest validation, where bytes are known
     std::string last_;                // folder of the newest checkpoint
+    struct {
+        bool on = false, values = false;
+        RecordingWriter* writer = nullptr;
+    } recording_;
 };
 
 /// "replica=1, data=2, pipeline=1, tensor=1; zero 1; bits fast"

@@ -81,6 +81,29 @@ TEST_CASE("plait generate, --version and help") {
     CHECK_FALSE(contains(h.help, "--temperature"));
 }
 
+TEST_CASE("plait bisect takes two folders, or a configuration and two layouts") {
+    auto line = parse_command_line({"bisect", "a", "b", "--exact", "c"});
+    REQUIRE(line.command == CommandLine::Command::bisect);
+    CHECK(line.bisect.folders == Words{"a", "b"});
+    CHECK(line.bisect.exact == "c");
+    line = parse_command_line({"bisect", "--config", "x.toml", "--model.dim=64", "--a",
+                               "--mesh data=2  --plan.zero=1 --cluster=threads:2", "--b", "--bits layout",
+                               "--steps", "5", "--watch", "**.out", "--watch=**.gradient"});
+    auto const& b = line.bisect;
+    auto seen = [](std::vector<Override> const& overrides) {
+        Words words;
+        for (auto const& o : overrides) words.push_back(o.key + " " + o.text);
+        return words;
+    };
+    CHECK(seen(b.overrides) == Words{"model.dim 64"});
+    CHECK(seen(b.a) == Words{"plan.mesh data=2", "plan.zero 1", "run.cluster threads:2"});
+    CHECK(seen(b.b) == Words{"plan.bits layout"});
+    CHECK(b.steps == 5);
+    CHECK(b.watch == Words{"**.out", "**.gradient"});
+    CHECK(error_of({"bisect", "a", "b", "--a", "--mesh data=2"}) ==
+          "plait bisect: folders and a configuration: give one of them");
+}
+
 TEST_CASE("wrong arguments are refused with the nearest right one") {
     CHECK(error_of({"trian"}) == "plait: there is no command trian: the nearest is train");
     CHECK(error_of({"report"}) == "plait report: RUN is required");

@@ -176,7 +176,7 @@ TEST_CASE("a value out of range names key, value, origin and fix") {
     CHECK(error_of_value("plan.micro_batches", "3") ==
           "plan.micro_batches = 3 (command line): must divide data.batch = 16");
     CHECK(error_of_value("plan.compute", "bf61") ==
-          "plan.compute = \"bf61\" (command line): must be one of f32, bf16; the nearest is bf16");
+          "plan.compute = \"bf61\" (command line): must be one of f32, bf16, f64; the nearest is bf16");
     CHECK(error_of_value("plan.bits_granularity.tensor", "6") ==
           "plan.bits_granularity.tensor = 6 (command line): must be a power of two");
     CHECK(contains(error_of_value("plan.mesh", "datta=1"), "there is no axis datta: the nearest is data"));

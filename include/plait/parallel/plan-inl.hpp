@@ -93,8 +93,7 @@ PLAIT_INLINE Plan& Plan::micro_batches(std::int64_t count) {
 }
 
 PLAIT_INLINE Plan& Plan::compute(DType dtype) {
-    check<UsageError>(dtype == f32 || dtype == bf16, "plan: cannot compute in {}: use f32 or bf16",
-                      name_of(dtype));
+    check<UsageError>(is_floating(dtype), "plan: cannot compute in {}: use f32, bf16 or f64", name_of(dtype));
     compute_ = dtype;
     return *this;
 }

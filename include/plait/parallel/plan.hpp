@@ -85,7 +85,14 @@ class Plan {
         recompute_.push_back(std::move(glob));
         return *this;
     }
-    /// The dtype of products and activations; master weights, sums and updates stay f32.
+    /// Marked values whose names `glob` matches ("blocks.*.out", "**.gradient") become results of the step,
+    /// whole on every rank. Nothing else about the program changes its bits.
+    Plan& watch(std::string glob) {
+        watched_.push_back(std::move(glob));
+        return *this;
+    }
+    /// The dtype of products and activations; master weights, sums and updates stay f32. In f64 a step tells
+    /// how much others round.
     Plan& compute(DType dtype);
     /// Bits::layout makes every sum canonical. Throws UsageError where a number is no power of two.
     Plan& bits(Bits bits, Granularity granularity = {});
@@ -97,6 +104,7 @@ class Plan {
     /// Bits::layout, where the granularity does not cover the mesh: with the value that would.
     std::int64_t local_micro_batches() const;
     std::vector<std::string> const& recompute() const { return recompute_; }
+    std::vector<std::string> const& watched() const { return watched_; }
     DType compute() const { return compute_; }
     Bits bits() const { return bits_; }
     Granularity const& granularity() const { return granularity_; }
@@ -105,7 +113,7 @@ class Plan {
     Mesh mesh_;
     std::vector<PlanLine> lines_;
     std::int64_t micro_batches_ = 1;
-    std::vector<std::string> recompute_;
+    std::vector<std::string> recompute_, watched_;
     DType compute_ = f32;
     Bits bits_ = Bits::fast;
     Granularity granularity_;

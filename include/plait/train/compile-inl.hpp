@@ -2,6 +2,7 @@
 
 #include "plait/autograd/recompute.hpp"
 #include "plait/cpu/device.hpp"
+#include "plait/graph/glob.hpp"
 #include "plait/graph/pass.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/update.hpp"
@@ -47,13 +48,18 @@ inline Tensor finite_row(Row const& row) {
     return total ? is_finite(total) : full({}, 1, u8);
 }
 
-/// What is only a view of a variable is copied: its place changes when the step is stored.
-inline Tensor settled(Value const& v) {
+/// Whether a value is a source, or only a view of one.
+inline bool is_source_view(Value const& v) {
     Value root = v;
     while (!root.node->inputs.empty() && root.node->op.aliases().size() == 1 &&
            root.node->op.aliases()[0].view)
         root = root.node->inputs[0];
-    return source_of(*root.node) ? apply_one(Cast{v.meta().dtype}, {Tensor(v)}) : Tensor(v);
+    return source_of(*root.node) != nullptr;
+}
+
+/// What is only a view of a variable is copied: its place changes when the step is stored.
+inline Tensor settled(Value const& v) {
+    return is_source_view(v) ? apply_one(Cast{v.meta().dtype}, {Tensor(v)}) : Tensor(v);
 }
 
 inline Graph record_step(State const& state, Columns const& columns,
@@ -120,6 +126,26 @@ inline std::pair<ResolvedLines, Layouts> lay_out_program(Plan const& plan, Graph
     }
 }
 
+/// Makes the marked values that the plan watches results. Once all is laid out, so that readers who come
+/// late change neither how the rest is fused nor where it lies.
+inline void watch(Graph& graph, Plan const& plan) {
+    std::map<std::string, int> known;
+    for (auto const& o : graph.outputs) ++known[o.name];
+    std::vector<bool> used(plan.watched().size());
+    for (auto const& m : graph.marks) {
+        bool wanted = false;
+        for (std::size_t i = 0; i < used.size(); ++i)
+            if (glob_matches(plan.watched()[i], m.name)) wanted = used[i] = true;
+        if (!wanted || is_source_view(m.value)) continue;
+        // A module that is called again marks again.
+        auto times = ++known[m.name];
+        graph.outputs.push_back({times == 1 ? m.name : fmt::format("{}#{}", m.name, times), m.value});
+    }
+    for (std::size_t i = 0; i < used.size(); ++i)
+        check<UsageError>(used[i], "plan: watch {} names no marked value; there is {}", plan.watched()[i],
+                          graph.marks.empty() ? "none" : graph.marks.front().name);
+}
+
 PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::shared_ptr<Scratch> scratch,
                           Columns const& columns, std::function<Row(Batch const&)> const& record) {
     auto& backend = state->backend();
@@ -128,6 +154,7 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     Graph recorded = record_step(*state, columns, record);
     Graph passed = run_passes(recorded, plan, backend);
     auto [lines, layouts] = lay_out_program(plan, passed, *state);
+    watch(passed, plan);
     for (auto const& v : state->variables()) {
         auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
         state->set_block(*v, shape, place);

@@ -1,0 +1,1 @@
+#include "plait/train/bisect-inl.hpp"

@@ -1,0 +1,1 @@
+#include "plait/train/recording-inl.hpp"
