@@ -15,12 +15,12 @@ namespace {
 
 struct Options {
     std::int64_t repeats = 15, steps = 5;
-    bool ops = false, whole = false, memory = false;
+    bool ops = false, whole = false, memory = false, latency = false;
 };
 
 constexpr char usage[] =
-    "usage: bits [--ops] [--steps] [--memory] [--repeats N] [--timed-steps N]\n"
-    "       without one of the first three: all of them; N of each are timed, the sides in turn\n";
+    "usage: bits [--ops] [--steps] [--memory] [--latency] [--repeats N] [--timed-steps N]\n"
+    "       without one of the first four: all of them; N of each are timed, the sides in turn\n";
 
 double median(std::vector<double> x) {
     std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
@@ -299,6 +299,36 @@ void print_memory() {
         }
 }
 
+/// How much of the time that collectives are made to take does not show in the step.
+void print_latency(Options const& o) {
+    constexpr double latency = 0.02;
+    fmt::print(
+        "{}, data = 2, one micro-batch, bits = fast: {:.0f} ms added to every collective of two thread "
+        "ranks\n\n",
+        tiny.name, 1e3 * latency);
+    fmt::print("| zero | collectives | step ms | with latency ms | hidden |\n|---|---|---|---|---|\n");
+    for (int zero = 0; zero <= 3; ++zero) {
+        double step_ms[2] = {};
+        int collectives = 0;
+        for (bool late : {false, true})
+            run_ranks(2,
+                      [&](Communicator& world) {
+                          Run run(tiny.config(), tiny.rows, Plan(Mesh(world, {{"data", 2}})).zero(zero),
+                                  cpu_backend(1));
+                          run.once();
+                          std::vector<double> times;
+                          for (std::int64_t i = 0; i < o.steps; ++i)
+                              times.push_back(milliseconds([&] { run.once(); }));
+                          if (world.rank() == 0)
+                              step_ms[late] = median(times), collectives = run.step.program().collectives;
+                      },
+                      {.latency_seconds = late ? latency : 0});
+        auto added = 1e3 * latency * collectives;
+        fmt::print("| {} | {} | {:.1f} | {:.1f} | {:.0f} % |\n", zero, collectives, step_ms[0], step_ms[1],
+                   100 * (1 - (step_ms[1] - step_ms[0]) / added));
+    }
+}
+
 Options parse(int argc, char** argv) {
     Options o;
     for (int i = 1; i < argc; ++i) {
@@ -306,6 +336,7 @@ Options parse(int argc, char** argv) {
         if (flag == "--ops") o.ops = true;
         else if (flag == "--steps") o.whole = true;
         else if (flag == "--memory") o.memory = true;
+        else if (flag == "--latency") o.latency = true;
         else {
             auto* to = flag == "--repeats" ? &o.repeats : flag == "--timed-steps" ? &o.steps : nullptr;
             auto end = value.data() + value.size();
@@ -314,7 +345,7 @@ Options parse(int argc, char** argv) {
             ++i;
         }
     }
-    if (!o.ops && !o.whole && !o.memory) o.ops = o.whole = o.memory = true;
+    if (!o.ops && !o.whole && !o.memory && !o.latency) o.ops = o.whole = o.memory = o.latency = true;
     return o;
 }
 
@@ -324,7 +355,8 @@ int main(int argc, char** argv) try {
     auto o = parse(argc, argv);
     if (o.ops) print_ops(o), fmt::print("\n");
     if (o.whole) print_steps(o), fmt::print("\n");
-    if (o.memory) print_memory();
+    if (o.memory) print_memory(), fmt::print("\n");
+    if (o.latency) print_latency(o);
 } catch (UsageError const& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 2;

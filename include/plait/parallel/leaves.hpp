@@ -28,8 +28,8 @@ struct Leaves {
     std::int64_t time_chain() const { return count < chain ? chain : 1; }
 };
 
-/// Whether a node whose batch is cut must run leaf by leaf: it sums over the batch, or its bits depend on the
-/// shape that it is called with.
+/// Whether a node that `layout` cuts must run leaf by leaf: it sums over the factor, or its bits depend on
+/// the shape that it is called with.
 bool needs_leaves(Node const& node, NodeLayout const& layout);
 
 /// What `run_in_leaves` asks of its caller.
