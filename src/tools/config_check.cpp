@@ -251,6 +251,7 @@ MeshSizes mesh_of(Config const& config, std::int64_t ranks) {
     };
     cover("data", p.bits_granularity.data, "replica x data", blocks);
     cover("batch", p.bits_granularity.batch, "replica x data x micro-batches in time", pieces);
+    cover("tensor", p.bits_granularity.tensor, "tensor", size("tensor"));
     return sizes;
 }
 

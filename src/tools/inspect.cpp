@@ -34,7 +34,8 @@ std::string layout_text(Sections const& sections) {
     std::vector<std::shared_ptr<Node const>> nodes;
     ValueMap<bool> partial;
     for (auto const& n : sections.graph.nodes) {
-        if (n->op.as<MicroSum>()) partial[n->inputs[0]] = true;
+        if (n->op.as<MicroSum>() || n->op.as<MicroTree>())
+            for (auto const& v : n->inputs) partial[v] = true;
         if (!source_of(*n)) nodes.push_back(n);
     }
     auto section = [&](auto const& n) { return sections.section.at(n.get()); };

@@ -51,12 +51,18 @@ bool is_own(std::string const& key) {
     return false;
 }
 
-/// What all ranks must have alike.
-Claims claims_of(Config const& config, Programs const& programs, std::string const& text) {
+/// What all ranks must have been told alike.
+Claims claims_of(Config const& config) {
     Claims claims;
     for_each_key(config, [&](std::string const& key, auto const& value) {
         if (!is_own(key)) claims.emplace_back(key, value_text(value));
     });
+    return claims;
+}
+
+/// What all ranks must have made of it alike.
+Claims claims_of(Config const& config, Programs const& programs, std::string const& text) {
+    Claims claims;
     claims.emplace_back("the part for validation", config.data.validation.path.empty()
                                                        ? value_text(config.data.validation.fraction)
                                                        : "a text of its own");
@@ -84,6 +90,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
     if (records) watch = arguments.watch.empty() ? std::vector<std::string>{"**"} : arguments.watch;
     MeshSizes sizes;
     std::optional<RunFolder> folder;
+    agree(world, claims_of(config));  // before anything that another configuration would not do
     together(world, [&] { sizes = mesh_of(config, world.size()); });
     together(world, [&] {
         if (first) folder.emplace(config, resume);

@@ -44,7 +44,9 @@ StopSignals const& Process::signals() {
 }
 
 std::string layout_of(Config const& config, Mesh const& mesh) {
-    return fmt::format("{}; zero {}; bits {}", mesh.text(), config.plan.zero, config.plan.bits);
+    auto text = fmt::format("{}; zero {}; bits {}", mesh.text(), config.plan.zero, config.plan.bits);
+    for (auto const& line : config.plan.lines) text += "; " + line;
+    return text;
 }
 
 Trainer::Trainer(Config const& config, Process& process, Programs& programs, Communicator& world,

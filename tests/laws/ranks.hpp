@@ -1,5 +1,6 @@
 #pragma once
 
+#include "catch.hpp"
 #include "laws/training.hpp"
 #include "plait/comm/threads.hpp"
 #include "plait/parallel/choose.hpp"
@@ -193,6 +194,24 @@ inline bool law_holds(Subject const& s, Arrangement const& a, Broken const& brok
     for (auto const& o : outcomes(s, a, 3, broken))
         if (!(o == want)) return false;
     return true;
+}
+
+/// Holds every row of a table of layouts to one rank; `lines` where shard lines are part of the subject.
+template <class Rows, class CaseOf>
+void check_bits_of_one_rank(Rows const& rows, CaseOf const& case_of, bool lines) {
+    int failed = 0;
+    for (auto const& row : rows) {
+        auto c = case_of(row);
+        INFO(text_of(c.subject, c.arrangement));
+        auto const& want = wanted(c.subject, Bits::layout, lines);
+        for (auto const& o : outcomes(c.subject, c.arrangement)) {
+            CHECK(o.loss == want.loss);
+            CHECK(o.norm == want.norm);
+            CHECK(o.hash == want.hash);
+            failed += !(o == want);
+        }
+        REQUIRE(failed < 20);
+    }
 }
 
 }  // namespace tests

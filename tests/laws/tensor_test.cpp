@@ -63,19 +63,7 @@ std::vector<Choices> table() {
 }
 
 void check_law(std::vector<Choices> const& rows) {
-    int failed = 0;
-    for (auto const& row : rows) {
-        auto c = case_of(row);
-        INFO(text_of(c.subject, c.arrangement));
-        auto const& want = wanted(c.subject, Bits::layout, true);
-        for (auto const& o : outcomes(c.subject, c.arrangement)) {
-            CHECK(o.loss == want.loss);
-            CHECK(o.norm == want.norm);
-            CHECK(o.hash == want.hash);
-            failed += !(o == want);
-        }
-        REQUIRE(failed < 20);
-    }
+    check_bits_of_one_rank(rows, case_of, true);
     fmt::print("{} layouts of {} over data, tensor and sequence have the bits of one rank\n", rows.size(),
                table().size());
 }

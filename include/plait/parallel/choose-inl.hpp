@@ -9,12 +9,6 @@
 namespace plait {
 namespace detail {
 
-inline Metas metas_of(std::vector<Value> const& values) {
-    Metas metas;
-    for (auto const& v : values) metas.push_back(v.meta());
-    return metas;
-}
-
 struct FactorChooser {
     Node const& node;
     Rule const& rule;

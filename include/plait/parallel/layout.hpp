@@ -46,6 +46,16 @@ std::vector<int> nesting(Mesh const& mesh);
 /// not count.
 std::pair<Shape, Placement> block_of(Shape const& logical, Layout const& layout, Mesh const& mesh);
 
+namespace detail {
+
+inline Metas metas_of(std::vector<Value> const& values) {
+    Metas metas;
+    for (auto const& v : values) metas.push_back(v.meta());
+    return metas;
+}
+
+}  // namespace detail
+
 }  // namespace plait
 
 #ifdef PLAIT_HEADER_ONLY

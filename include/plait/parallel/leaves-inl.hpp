@@ -42,9 +42,7 @@ class LeafSum {
 
 PLAIT_INLINE bool needs_leaves(Node const& node, NodeLayout const& layout) {
     if (layout.factor < 0) return false;
-    Metas in;
-    for (auto const& v : node.inputs) in.push_back(v.meta());
-    auto rule = node.op.rule(in);
+    auto rule = node.op.rule(detail::metas_of(node.inputs));
     if (rule.by_shape) return true;
     for (std::size_t i = 0; i < node.outputs.size(); ++i)
         if (layout.outputs[i].is_partial() && !rule.exact && is_floating(node.outputs[i].dtype)) return true;

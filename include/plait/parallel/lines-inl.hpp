@@ -130,12 +130,6 @@ inline void check_activation(Plan const& plan, Mark const& mark, Layout const& l
 
 }  // namespace detail
 
-PLAIT_INLINE std::unordered_map<Variable const*, Layout> lay_out_variables(
-    Plan const& plan, std::vector<std::shared_ptr<Variable>> const& variables) {
-    detail::LineReader lines(plan);
-    return detail::read_variables(lines, variables);
-}
-
 PLAIT_INLINE ResolvedLines resolve_lines(Plan const& plan, Graph const& graph,
                                          std::vector<std::shared_ptr<Variable>> const& variables) {
     detail::LineReader lines(plan);

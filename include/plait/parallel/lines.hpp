@@ -20,13 +20,10 @@ struct ResolvedLines {
     std::vector<std::string> texts;  // of the lines, for errors
 };
 
-/// How the plan lays out `variables`: parameters by lines of parameters, the optimizer's state by those of
-/// its parameter ("optimizer.m.PATH" belongs to PATH). Throws UsageError for a line that names nothing, a dim
-/// that does not exist or that the axis does not divide, and lines that contradict each other.
-std::unordered_map<Variable const*, Layout> lay_out_variables(
-    Plan const& plan, std::vector<std::shared_ptr<Variable>> const& variables);
-
-/// The same with the marked values of `graph`.
+/// How the plan lays out `variables` and the marked values of `graph`: parameters by lines of parameters, the
+/// optimizer's state by those of its parameter ("optimizer.m.PATH" belongs to PATH), a gradient
+/// ("PATH.gradient") by those of gradients. Throws UsageError for a line that names nothing, a dim that does
+/// not exist or that the axis does not divide, and lines that contradict each other.
 ResolvedLines resolve_lines(Plan const& plan, Graph const& graph,
                             std::vector<std::shared_ptr<Variable>> const& variables);
 

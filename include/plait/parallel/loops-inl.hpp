@@ -55,9 +55,7 @@ struct LoopCutter {
         });
         if (!sums || n.origin.phase == Phase::update) return false;
         if (local.inside.contains(&n)) return true;
-        Metas in;
-        for (auto const& v : n.inputs) in.push_back(v.meta());
-        return !leaves && !apart.contains(&n) && n.op.rule(in).passes;
+        return !leaves && !apart.contains(&n) && n.op.rule(metas_of(n.inputs)).passes;
     }
 
     /// Nodes that would add up what different loops leave: they take the sums instead.

@@ -22,9 +22,7 @@ class Wisher {
     Wisher(ResolvedLines const& lines, Mesh const& mesh) : lines_(lines), mesh_(mesh), wish_(lines.values) {}
 
     void visit(std::shared_ptr<Node const> const& node) {
-        Metas in;
-        for (auto const& v : node->inputs) in.push_back(v.meta());
-        Rule rule = node->op.rule(in);
+        Rule rule = node->op.rule(metas_of(node->inputs));
         if (std::none_of(rule.outputs.begin(), rule.outputs.end(),
                          [&](auto const& o) { return goes_through(rule, o); }))
             return;
