@@ -65,16 +65,24 @@ struct Arrangement {
     Bits bits = Bits::layout;
     int tensor = 0;  // 0: no line speaks of the axis
     bool sequence = false;
+    int pipeline = 1;
+    std::string schedule = "1f1b";
+    int virtual_stages = 1;
 
     /// Blocks of the batch, and ranks.
     int blocks() const { return replica * data; }
-    int ranks() const { return blocks() * std::max(tensor, 1); }
+    int ranks() const { return blocks() * std::max(tensor, 1) * pipeline; }
+    MeshSizes sizes() const {
+        return {
+            {"replica", replica}, {"data", data}, {"pipeline", pipeline}, {"tensor", std::max(tensor, 1)}};
+    }
     Plan plan(Mesh const& mesh, Subject const& s) const {
         Plan plan(mesh);
         plan.zero(zero).micro_batches(micro * blocks()).compute(s.compute).bits(bits, s.granularity);
         if (recompute) plan.recompute("blocks.*");
         if (tensor) plan.megatron("tensor");
         if (sequence) plan.sequence("tensor");
+        plan.stages("blocks.*", schedule, virtual_stages);
         return plan;
     }
     /// Whether the granularity covers it.
@@ -88,7 +96,10 @@ inline std::string text_of(Subject const& s, Arrangement const& a) {
     return fmt::format("{}, {}, granularity {} {} {}, replica={} data={}, {} micro-batches, zero {}{}",
                        s.name, name_of(s.compute), g.batch, g.data, g.tensor, a.replica, a.data, a.micro,
                        a.zero, a.recompute ? ", recompute" : "") +
-           (a.tensor ? fmt::format(", tensor={}{}", a.tensor, a.sequence ? ", sequence" : "") : "");
+           (a.tensor ? fmt::format(", tensor={}{}", a.tensor, a.sequence ? ", sequence" : "") : "") +
+           (a.pipeline > 1
+                ? fmt::format(", pipeline={} {}, {} virtual", a.pipeline, a.schedule, a.virtual_stages)
+                : "");
 }
 
 /// What a rank has after some steps.
@@ -154,7 +165,7 @@ inline Outcome train(Communicator& real, Subject const& s, Arrangement const& a,
                      Broken const& broken = {}) {
     auto decorated = broken.world ? broken.world(real) : nullptr;
     auto& world = decorated ? *decorated : real;
-    Mesh mesh(world, {{"replica", a.replica}, {"data", a.data}, {"tensor", std::max(a.tensor, 1)}});
+    Mesh mesh(world, a.sizes());
     auto t = training_on(mesh, s, a, broken);
     Outcome outcome;
     for (int i = 0; i < steps; ++i) {
@@ -162,8 +173,9 @@ inline Outcome train(Communicator& real, Subject const& s, Arrangement const& a,
         outcome.loss.push_back(row.at(0).second.item());
         outcome.norm.push_back(row.at(1).second.item());
     }
-    // Where a tensor axis divides too, copies are compared as well.
-    outcome.hash = a.tensor ? SharedState(world, t.state).parameter_hash() : hash_of(t, mesh);
+    // Where other axes divide too, copies are compared as well.
+    outcome.hash =
+        a.tensor || a.pipeline > 1 ? SharedState(world, t.state).parameter_hash() : hash_of(t, mesh);
     return outcome;
 }
 

@@ -25,6 +25,12 @@ std::vector<Subject> tensor_subjects() {
         s.granularity = {8, 8, 4};
         if (s.config.kv_heads == 2) s.config.heads = 8, s.config.kv_heads = 4, s.config.dim = 64;
     }
+    // Fewer kv heads than the granularity of the axis.
+    all.push_back(all[2]);
+    all.back().name = "llama, two kv heads", all.back().config.kv_heads = 2;
+    all.push_back(all[2]);
+    all.back().name = "llama, three kv heads", all.back().config.kv_heads = 3;
+    all.back().config.heads = 12, all.back().config.dim = 48;
     return all;
 }
 
@@ -50,7 +56,7 @@ Case case_of(Choices const& c) {
 std::vector<Choices> table() {
     std::vector<Choices> rows;
     Choices c(7, 0);
-    constexpr int sizes[] = {5, 2, 8, 3, 4, 2, 2};
+    constexpr int sizes[] = {7, 2, 8, 3, 4, 2, 2};
     auto fill = [&](auto const& self, std::size_t column) -> void {
         if (column == c.size()) {
             if (auto one = case_of(c); one.arrangement.covered(one.subject.granularity)) rows.push_back(c);

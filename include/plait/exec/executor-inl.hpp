@@ -24,7 +24,10 @@ PLAIT_INLINE Executor::Executor(Program program, std::shared_ptr<State> state,
 
 PLAIT_INLINE std::byte* Executor::address(Operand const& o, int micro) const {
     return (o.region == Region::state ? state_->memory() : scratch_memory_) + o.offset +
-           micro * o.micro_stride;
+           micro * o.micro_stride +
+           (o.copies < 0 ? 0
+                         : o.copy_stride * program_.copies[static_cast<std::size_t>(o.copies)]
+                                               .of_micro[static_cast<std::size_t>(micro)]);
 }
 
 PLAIT_INLINE void Executor::bind() {
@@ -40,7 +43,7 @@ PLAIT_INLINE void Executor::bind() {
                     buffer.block.logical = o.meta.shape;
                     buffer.block.logical[o.micro_dim] *= program_.micro_batches;
                 }
-                b.moves = b.moves || o.micro_dim >= 0 || o.micro_stride;
+                b.moves = b.moves || o.micro_dim >= 0 || o.micro_stride || o.copies >= 0;
                 to.push_back(std::move(buffer));
             }
         };
@@ -50,20 +53,30 @@ PLAIT_INLINE void Executor::bind() {
     }
 }
 
+PLAIT_INLINE Pending& Executor::pending(int number, int micro) {
+    return pending_[static_cast<std::size_t>(number) * static_cast<std::size_t>(program_.micro_batches) +
+                    static_cast<std::size_t>(micro)];
+}
+
 PLAIT_INLINE void Executor::start(Instruction const& instruction, std::span<Buffer const> in,
-                                  std::span<Buffer const> out) {
+                                  std::span<Buffer const> out, int micro) {
     auto const& c = *instruction.collective;
     auto& along = axes_[c.axis];
     if (!along && along_) along = along_(c.axis);
     check<UsageError>(along != nullptr,
                       "the program's mesh has no ranks along {}: give the plan a mesh of a world", c.axis);
-    ConstView from(in[0].data, in[0].meta.elements(), in[0].meta.dtype);
     View to(out[0].data, out[0].meta.elements(), out[0].meta.dtype);
+    auto& on_its_way = pending(c.number, micro);
+    if (c.verb == Verb::recv) {
+        on_its_way = along->recv(to, c.peer, static_cast<std::uint64_t>(c.edge) + 1);
+        return;
+    }
+    ConstView from(in[0].data, in[0].meta.elements(), in[0].meta.dtype);
     auto site = static_cast<std::uint64_t>(c.number) + 1;
-    auto& pending = pending_[static_cast<std::size_t>(c.number)];
-    if (c.verb == Verb::all_reduce) pending = along->all_reduce(from, to, c.how, site);
-    else if (c.verb == Verb::reduce_scatter) pending = along->reduce_scatter(from, to, c.how, site);
-    else pending = along->all_gather(from, to, site);
+    if (c.verb == Verb::all_reduce) on_its_way = along->all_reduce(from, to, c.how, site);
+    else if (c.verb == Verb::reduce_scatter) on_its_way = along->reduce_scatter(from, to, c.how, site);
+    else if (c.verb == Verb::all_gather) on_its_way = along->all_gather(from, to, site);
+    else on_its_way = along->send(from, c.peer, static_cast<std::uint64_t>(c.edge) + 1);
 }
 
 PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
@@ -89,7 +102,8 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
         backend.write(address(f.at, 0), {value, bytes});
     }
 
-    pending_.resize(static_cast<std::size_t>(program_.collectives));
+    pending_.resize(static_cast<std::size_t>(program_.collectives) *
+                    static_cast<std::size_t>(program_.micro_batches));
     for (auto const& visit : program_.visits) {
         auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
         for (int i = piece.first; i < piece.last; ++i) {
@@ -109,11 +123,11 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
                 move_all(instruction.out, b.out);
             }
             if (instruction.awaits >= 0) {
-                pending_[static_cast<std::size_t>(instruction.awaits)].wait();
+                pending(instruction.awaits, visit.micro).wait();
                 continue;
             }
             if (instruction.collective) {
-                start(instruction, b.in, b.out);
+                start(instruction, b.in, b.out, visit.micro);
                 continue;
             }
             KernelCall call{&instruction.op,

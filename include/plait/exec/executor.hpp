@@ -48,7 +48,9 @@ class Executor {
 
   private:
     void bind();
-    void start(Instruction const& instruction, std::span<Buffer const> in, std::span<Buffer const> out);
+    void start(Instruction const& instruction, std::span<Buffer const> in, std::span<Buffer const> out,
+               int micro);
+    Pending& pending(int number, int micro);
     std::byte* address(Operand const& o, int micro) const;
 
     Program program_;
@@ -62,7 +64,7 @@ class Executor {
     std::vector<Bound> bound_;
     Communicators along_;
     std::map<std::string, Communicator*> axes_;
-    std::vector<Pending> pending_;  // by number of the collective
+    std::vector<Pending> pending_;  // by number of the collective, then micro-batch
 };
 
 }  // namespace plait

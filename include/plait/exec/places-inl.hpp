@@ -6,6 +6,7 @@
 #include "plait/graph/parts.hpp"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -20,6 +21,10 @@ struct Place {
     std::int64_t offset = 0;
     std::int64_t MemoryTable::*kind = &MemoryTable::activations;
     std::string name{};
+    std::set<int> pieces{};  // of a pipeline that make and read it
+    bool in_pieces = false;  // made in one of them, for its micro-batch
+    int copies = -1;         // table of the program
+    std::int64_t copy_stride = 0;
 };
 
 /// "blocks.0.mlp swiglu"
@@ -55,6 +60,7 @@ struct Placer {
     std::vector<int> section_begin;
     ValueMap<int> last_read;
     ValueMap<int> readers;
+    ValueMap<std::set<int>> read_in;  // other pieces than its own that read a value; -1: after the loop
     std::vector<Place> places;
     ValueMap<At> at;
     ValueMap<At> home;            // values that are made in a variable's place
@@ -63,13 +69,20 @@ struct Placer {
     std::set<int> stored;  // places of variables that have their new value
 
     int section(Node const* n) const { return sections.section.at(n); }
+    /// The piece of a pipeline that a node belongs to, or -1.
+    int piece(Node const* n) const {
+        if (!sections.pipeline || source_of(*n)) return -1;
+        auto it = sections.pipeline->piece.find(n);
+        return it == sections.pipeline->piece.end() ? -1 : it->second;
+    }
+    std::pair<int, int> part(Node const* n) const { return {section(n), piece(n)}; }
     static bool looped(int section) { return section % 2 == 1; }
 
     void order_nodes() {
         for (auto const& n : sections.graph.nodes)
             if (!source_of(*n)) order.push_back(n);
         std::stable_sort(order.begin(), order.end(),
-                         [&](auto const& a, auto const& b) { return section(a.get()) < section(b.get()); });
+                         [&](auto const& a, auto const& b) { return part(a.get()) < part(b.get()); });
         sink_awaits();
         section_end.assign(static_cast<std::size_t>(sections.count), -1);
         section_begin.assign(static_cast<std::size_t>(sections.count), 0);
@@ -81,7 +94,7 @@ struct Placer {
         }
     }
 
-    /// A collective's result is awaited where it is first read, or at the end of its section.
+    /// A collective's result is awaited where it is first read, or at the end of its section or piece.
     void sink_awaits() {
         std::vector<std::shared_ptr<Node const>> sunk, waiting;
         auto release = [&](auto const& wanted) {
@@ -91,7 +104,7 @@ struct Placer {
             });
         };
         for (auto const& n : order) {
-            if (!waiting.empty() && section(waiting.front().get()) != section(n.get()))
+            if (!waiting.empty() && part(waiting.front().get()) != part(n.get()))
                 release([](auto const&) { return true; });
             if (auto const* a = n->op.as<Await>(); a && !a->at_once) {
                 waiting.push_back(n);
@@ -107,14 +120,23 @@ struct Placer {
         order = std::move(sunk);
     }
 
+    /// What a node uses: a wait for a message that goes holds what is sent.
+    static std::vector<Value> const& used(Node const& n) {
+        bool sent = n.op.as<Await>() && n.inputs[0].node->op.as<Send>();
+        return sent ? n.inputs[0].node->inputs : n.inputs;
+    }
+
     void find_readers() {
         int end = static_cast<int>(order.size());
         for (auto const& n : order)
-            for (auto const& v : n->inputs) {
+            for (auto const& v : used(*n)) {
                 int s = section(n.get());
                 bool inside = !source_of(*v.node) && section(v.node.get()) == s;
-                int until =
-                    !inside && looped(s) ? section_end[static_cast<std::size_t>(s)] : position.at(n.get());
+                int from = piece(v.node.get());
+                if (from >= 0 && part(v.node.get()) != part(n.get())) read_in[v].insert(piece(n.get()));
+                // Pieces run again and again, in any order.
+                bool stays = looped(s) && (!inside || from != piece(n.get()));
+                int until = stays ? section_end[static_cast<std::size_t>(s)] : position.at(n.get());
                 auto [it, fresh] = last_read.emplace(v, until);
                 if (!fresh) it->second = std::max(it->second, until);
                 ++readers[v];
@@ -128,7 +150,11 @@ struct Placer {
             if (sum && gradients.contains({&n, 0}))
                 for (auto const& v : n.inputs) gradients.insert({v.node.get(), v.output});
         }
-        for (auto const& o : sections.graph.outputs) last_read[o.value] = end, ++readers[o.value];
+        for (auto const& o : sections.graph.outputs) {
+            last_read[o.value] = end;
+            ++readers[o.value];
+            if (piece(o.value.node.get()) >= 0) read_in[o.value].insert(-1);
+        }
         for (auto const& u : sections.graph.updates) {
             last_read[u.value] = end;
             ++readers[u.value];
@@ -141,15 +167,72 @@ struct Placer {
     }
 
     int new_place(Value const& v, int first, bool reusable, std::int64_t MemoryTable::*kind) {
-        places.push_back(
-            {v.meta().bytes(), first, last_of(v), false, reusable, 0, kind, place_name(*v.node)});
+        Place p{v.meta().bytes(), first, last_of(v), false, reusable, 0, kind, place_name(*v.node)};
+        p.in_pieces = piece(v.node.get()) >= 0;
+        places.push_back(std::move(p));
+        note_pieces(v, static_cast<int>(places.size()) - 1);
         return static_cast<int>(places.size()) - 1;
     }
 
     void join(Value const& v, At where) {
         auto& p = places[static_cast<std::size_t>(where.place)];
         p.last = std::max(p.last, last_of(v));
+        note_pieces(v, where.place);
         at[v] = where;
+    }
+
+    /// Which pieces make and read a place; more than one hold it through the whole loop.
+    void note_pieces(Value const& v, int place) {
+        int own = piece(v.node.get());
+        auto& p = places[static_cast<std::size_t>(place)];
+        if (own < 0 || !p.in_pieces) return;
+        p.pieces.insert(own);
+        if (auto it = read_in.find(v); it != read_in.end())
+            p.pieces.insert(it->second.begin(), it->second.end());
+        if (p.pieces.size() > 1)
+            p.first = section_begin[static_cast<std::size_t>(sections.pipeline->section)];
+    }
+
+    /// What several pieces share has a copy for every micro-batch that is under way between the first and the
+    /// last of them.
+    void find_copies(std::vector<Program::Copies>& tables) {
+        if (!sections.pipeline) return;
+        std::map<std::set<int>, int> known;
+        for (auto& p : places) {
+            if (!p.in_pieces || p.pieces.size() < 2 || p.bytes == 0) continue;
+            auto [it, fresh] = known.try_emplace(p.pieces, static_cast<int>(tables.size()));
+            if (fresh) tables.push_back(copies_of(p.pieces));
+            p.copies = it->second;
+            p.copy_stride = (p.bytes + 63) / 64 * 64;
+            p.bytes = p.copy_stride * tables[static_cast<std::size_t>(p.copies)].count;
+            if (p.kind == &MemoryTable::activations) p.kind = &MemoryTable::stash;
+        }
+    }
+
+    Program::Copies copies_of(std::set<int> const& pieces) const {
+        auto const& visits = sections.pipeline->visits;
+        auto count = static_cast<std::size_t>(sections.micro_batches);
+        std::vector<int> first(count, -1), last(count, -1);
+        for (std::size_t i = 0; i < visits.size(); ++i) {
+            if (!pieces.contains(visits[i].piece)) continue;
+            auto m = static_cast<std::size_t>(visits[i].micro);
+            if (first[m] < 0) first[m] = static_cast<int>(i);
+            last[m] = static_cast<int>(i);
+        }
+        // What is read after the loop stays; there is one micro-batch then.
+        Program::Copies table{0, std::vector<int>(count, 0)};
+        std::vector<int> busy;  // the last visit that needs a copy
+        std::vector<std::size_t> micros(count);
+        std::iota(micros.begin(), micros.end(), std::size_t{0});
+        std::stable_sort(micros.begin(), micros.end(), [&](auto a, auto b) { return first[a] < first[b]; });
+        for (auto m : micros) {
+            auto free = std::find_if(busy.begin(), busy.end(), [&](int until) { return until < first[m]; });
+            if (free == busy.end()) free = busy.insert(busy.end(), -1);
+            *free = last[m];
+            table.of_micro[m] = static_cast<int>(free - busy.begin());
+        }
+        table.count = static_cast<int>(busy.size());
+        return table;
     }
 
     void place_sources() {
@@ -195,13 +278,23 @@ struct Placer {
                                                             : &MemoryTable::activations;
     }
 
+    /// A place that all micro-batches share.
+    int new_total(Value const& v, int first, bool reusable, std::int64_t MemoryTable::*kind) {
+        int place = new_place(v, first, reusable, kind);
+        auto& p = places[static_cast<std::size_t>(place)];
+        p.in_pieces = false;
+        if (piece(v.node.get()) >= 0)
+            p.last = std::max(p.last, section_end[static_cast<std::size_t>(section(v.node.get()))]);
+        return place;
+    }
+
     /// Running totals and stacks are made where they stay when their input's kernel can write there.
     void place_loop_results() {
         for (auto const& n : order) {
             int first = section_begin[static_cast<std::size_t>(section(n.get()))];
             if (n->op.as<MicroTree>()) {
                 for (auto const& v : values_of(n))
-                    at[v] = {new_place(v, first, v.output == 0, kind_of({n, 0})), 0, 0};
+                    at[v] = {new_total(v, first, v.output == 0, kind_of({n, 0})), 0, 0};
                 // The left sides that wait live as long as the loop.
                 auto& pending = places.back();
                 pending.last =
@@ -212,7 +305,7 @@ struct Placer {
             auto const* stack = n->op.as<MicroStack>();
             if (!sum && !stack) continue;
             Value total{n, 0}, x = n->inputs[0];
-            At where{new_place(total, first, sum, kind_of(total)), 0, 0};
+            At where{new_total(total, first, sum, kind_of(total)), 0, 0};
             at[total] = where;
             auto const* row = find_kernel(backend.kernels(), x.node->op.name());
             bool direct = row && (sum ? (row->accumulates >> x.output & 1u) && readers.at(x) == 1
@@ -234,7 +327,7 @@ struct Placer {
             int first = position.at(n.get());
             for (auto const& v : n->inputs) {
                 direct = direct && !source_of(*v.node) && readers.at(v) == 1 && !at.contains(v) &&
-                         section(v.node.get()) == section(n.get()) && is_made(v);
+                         part(v.node.get()) == part(n.get()) && is_made(v);
                 if (direct) first = std::min(first, position.at(v.node.get()));
             }
             if (!direct) continue;

@@ -25,13 +25,11 @@ struct Emitter : Placer {
     Operand operand(Value const& v) const {
         auto const& where = at.at(v);
         auto const& p = places[static_cast<std::size_t>(where.place)];
-        Operand o{p.state ? Region::state : Region::scratch,
-                  p.offset + where.offset,
-                  where.micro_stride,
-                  v.meta(),
-                  {},
-                  -1,
-                  0};
+        Operand o;
+        o.region = p.state ? Region::state : Region::scratch;
+        o.offset = p.offset + where.offset, o.micro_stride = where.micro_stride;
+        o.meta = v.meta();
+        o.copies = p.copies, o.copy_stride = p.copy_stride;
         if (auto it = sections.place.find(v); it != sections.place.end()) o.block = it->second;
         if (auto it = sections.micro.find(v); it != sections.micro.end())
             o.micro_dim = it->second.dim, o.micro_step = it->second.step;
@@ -144,16 +142,24 @@ struct Emitter : Placer {
         if (await) {
             i.awaits = collectives.at(node->inputs[0].node.get());
         } else if (auto const* r = op.as<AllReduce>()) {
-            i.collective = Collective{Verb::all_reduce, r->axis, r->how, program.collectives};
+            i.collective = Collective{Verb::all_reduce, r->axis, r->how, program.collectives, -1, 0};
         } else if (auto const* s = op.as<ReduceScatter>()) {
-            i.collective = Collective{Verb::reduce_scatter, s->axis, s->how, program.collectives};
+            i.collective = Collective{Verb::reduce_scatter, s->axis, s->how, program.collectives, -1, 0};
         } else if (auto const* g = op.as<AllGather>()) {
-            i.collective = Collective{Verb::all_gather, g->axis, Combine::sum, program.collectives};
+            i.collective = Collective{Verb::all_gather, g->axis, Combine::sum, program.collectives, -1, 0};
+        } else if (auto const* m = op.as<Send>()) {
+            i.collective =
+                Collective{Verb::send, "pipeline", Combine::sum, program.collectives, m->to, m->edge};
+        } else if (auto const* m = op.as<Receive>()) {
+            i.collective =
+                Collective{Verb::recv, "pipeline", Combine::sum, program.collectives, m->from, m->edge};
         } else {
             return false;
         }
         if (i.collective) {
             collectives[node.get()] = program.collectives++;
+        }
+        if (i.collective && is_collective(op)) {
             // What it reads is in use until it is awaited.
             auto& in = places[static_cast<std::size_t>(at.at(node->inputs[0]).place)];
             for (auto const& n : order)
@@ -233,10 +239,34 @@ struct Emitter : Placer {
                     any = true;
                 }
             if (!any) continue;
+            if (sections.pipeline && sections.pipeline->section == s) {
+                cut_pipeline();
+                continue;
+            }
             program.pieces.push_back(piece);
             for (int m = 0; m < (looped(s) ? sections.micro_batches : 1); ++m)
                 program.visits.push_back({static_cast<int>(program.pieces.size()) - 1, m});
         }
+    }
+
+    /// The loop that a schedule runs: its pieces, in the order of their visits.
+    void cut_pipeline() {
+        auto const& pipeline = *sections.pipeline;
+        std::vector<int> number(pipeline.names.size(), -1);  // pieces without instructions have none
+        for (std::size_t i = 0; i < instruction_nodes.size(); ++i) {
+            int p = piece(instruction_nodes[i].get());
+            if (p < 0) continue;
+            auto& n = number[static_cast<std::size_t>(p)];
+            if (n < 0) {
+                n = static_cast<int>(program.pieces.size());
+                program.pieces.push_back(
+                    {pipeline.names[static_cast<std::size_t>(p)], static_cast<int>(i), 0});
+            }
+            program.pieces[static_cast<std::size_t>(n)].last = static_cast<int>(i) + 1;
+        }
+        for (auto const& v : pipeline.visits)
+            if (int n = number[static_cast<std::size_t>(v.piece)]; n >= 0)
+                program.visits.push_back({n, v.micro});
     }
 
     Program run() {
@@ -248,6 +278,7 @@ struct Emitter : Placer {
         place_loop_results();
         place_joins();
         for (std::size_t t = 0; t < order.size(); ++t) place_node(order[t], static_cast<int>(t));
+        find_copies(program.copies);
         plan();
         resolve();
         program.places = planned_places(instruction_nodes);
@@ -260,6 +291,7 @@ inline std::string operand_text(Operand const& o) {
     auto text =
         fmt::format("{}{}@{}", o.region == Region::state ? "state " : "", to_string(o.meta), o.offset);
     if (o.micro_stride) text += fmt::format("+{}m", o.micro_stride);
+    if (o.copies >= 0) text += fmt::format("+{}c{}", o.copy_stride, o.copies);
     return text;
 }
 
@@ -286,6 +318,11 @@ PLAIT_INLINE std::string Program::text() const {
             if (n.accumulate) text += " accumulates";
             text += fmt::format("  # {} {}\n", n.origin.path, name_of(n.origin.phase));
         }
+    }
+    for (std::size_t c = 0; c < copies.size(); ++c) {
+        text += fmt::format("copies c{}:", c);
+        for (int copy : copies[c].of_micro) text += fmt::format(" {}", copy);
+        text += '\n';
     }
     return text;
 }

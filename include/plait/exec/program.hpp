@@ -23,17 +23,21 @@ struct Operand {
     Region region = Region::scratch;
     std::int64_t offset = 0, micro_stride = 0;  // bytes
     Meta meta;
-    Placement block;              // in its logical tensor, for the first micro-batch
-    int micro_dim = -1;           // the dim along which micro-batches follow each other, or -1
-    std::int64_t micro_step = 0;  // elements of it from one to the next
+    Placement block;               // in its logical tensor, for the first micro-batch
+    int copies = -1;               // which of the program's tables of copies says where it lies now, or -1
+    std::int64_t copy_stride = 0;  // bytes
+    int micro_dim = -1;            // the dim along which micro-batches follow each other, or -1
+    std::int64_t micro_step = 0;   // elements of it from one to the next
 };
 
-/// What an instruction asks of the ranks along a mesh axis.
+/// What an instruction asks of the ranks along a mesh axis; a message goes to or comes from one of them.
 struct Collective {
     Verb verb = Verb::all_reduce;
     std::string axis;
     Combine how = Combine::sum;
     int number = 0;  // of the program's collectives
+    int peer = -1;   // of a message: the other side, and the message's own number
+    int edge = 0;
 };
 
 /// A kernel's call, a collective's start, or the wait for one.
@@ -52,10 +56,11 @@ struct Instruction {
 /// placement adds to that.
 struct MemoryTable {
     std::int64_t weights = 0, optimizer = 0, other_state = 0;
-    std::int64_t gradients = 0, activations = 0, inputs = 0, workspace = 0, gaps = 0;
+    /// `stash`: what a pipeline keeps of micro-batches that are under way.
+    std::int64_t gradients = 0, activations = 0, stash = 0, inputs = 0, workspace = 0, gaps = 0;
 
     std::int64_t state() const { return weights + optimizer + other_state; }
-    std::int64_t scratch() const { return gradients + activations + inputs + workspace + gaps; }
+    std::int64_t scratch() const { return gradients + activations + stash + inputs + workspace + gaps; }
     std::int64_t total() const { return state() + scratch(); }
 };
 
@@ -74,6 +79,13 @@ struct Program {
     std::vector<Piece> pieces;
     std::vector<Visit> visits;
     std::int64_t micro_batches = 1;
+    /// What several micro-batches hold at one time has as many copies; each table says which of them is that
+    /// of a micro-batch.
+    struct Copies {
+        int count = 1;
+        std::vector<int> of_micro;
+    };
+    std::vector<Copies> copies;
 
     struct Input {
         std::string name;

@@ -97,6 +97,31 @@ struct AllGather {
     }
 };
 
+/// What goes from one rank of a pipeline to another, put into a rank's graph by the stage pass
+/// (parallel/pipeline.hpp). `edge` is the message's number on both ranks.
+
+/// [...] -> u8[0], which is there once the value has arrived.
+struct Send {
+    static constexpr std::string_view name = "send";
+    int to = 0, edge = 0;
+    using fields = Fields<&Send::to, &Send::edge>;
+
+    Metas infer(Metas const&) const { return {{DType::u8, {0}}}; }
+    Rule rule(Metas const&) const { return {}; }
+};
+
+/// () -> [...], to be read through its `Await`.
+struct Receive {
+    static constexpr std::string_view name = "receive";
+    int from = 0, edge = 0;
+    DType dtype = DType::f32;
+    Shape shape{};
+    using fields = Fields<&Receive::from, &Receive::edge, &Receive::dtype, &Receive::shape>;
+
+    Metas infer(Metas const&) const { return {{dtype, shape}}; }
+    Rule rule(Metas const&) const { return {}; }
+};
+
 /// A collective's result once it is there: until then what it reads and writes is in use.
 struct Await {
     static constexpr std::string_view name = "await";

@@ -43,8 +43,8 @@ PLAIT_INLINE std::shared_ptr<Node const> record(AnyOp op, std::vector<Value> inp
 }
 
 PLAIT_INLINE Graph Graph::of(std::vector<Output> outputs, std::vector<Update> updates,
-                             std::vector<Mark> marks) {
-    Graph g{{}, std::move(outputs), std::move(updates), std::move(marks)};
+                             std::vector<Mark> marks, std::vector<Value> effects) {
+    Graph g{{}, std::move(outputs), std::move(updates), std::move(marks), std::move(effects)};
     std::unordered_map<Node const*, bool> seen;
     std::vector<std::shared_ptr<Node const>> stack;
     auto want = [&](Value const& v) {
@@ -52,6 +52,7 @@ PLAIT_INLINE Graph Graph::of(std::vector<Output> outputs, std::vector<Update> up
     };
     for (auto const& o : g.outputs) want(o.value);
     for (auto const& u : g.updates) want(u.variable), want(u.value);
+    for (auto const& v : g.effects) want(v);
     while (!stack.empty()) {
         auto node = std::move(stack.back());
         stack.pop_back();

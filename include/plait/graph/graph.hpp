@@ -87,10 +87,12 @@ struct Graph {
     std::vector<Output> outputs;
     std::vector<Update> updates;
     std::vector<Mark> marks;
+    std::vector<Value> effects;  // what nobody reads and yet has to be done: messages to other ranks
 
-    /// The nodes that `outputs` and `updates` need, in the order they were recorded; marks of other nodes go.
+    /// The nodes that `outputs`, `updates` and `effects` need, in the order they were recorded; marks of
+    /// other nodes go.
     static Graph of(std::vector<Output> outputs, std::vector<Update> updates = {},
-                    std::vector<Mark> marks = {});
+                    std::vector<Mark> marks = {}, std::vector<Value> effects = {});
 
     /// One line a node: "%12 = product(form=nt) %3 %11 : f32[8, 64]  # blocks.0.q forward".
     std::string text() const;

@@ -65,6 +65,17 @@ struct Join {
     Rule rule(Metas const& in) const { return detail::whole_dim_rule(in, dim, infer(in)[0].shape[dim]); }
 };
 
+/// The same value, whole along one dim on every rank: [.., n, ..] -> [.., n, ..].
+struct Whole {
+    static constexpr std::string_view name = "whole";
+    int dim = 0;
+    using fields = Fields<&Whole::dim>;
+
+    Metas infer(Metas const& in) const { return in; }
+    Rule rule(Metas const& in) const { return detail::whole_dim_rule(in, dim, in.at(0).shape[dim]); }
+    Aliases aliases() const { return {{0, 0, true}}; }
+};
+
 /// A shape without memory, for operands that only lend theirs: () -> [shape].
 struct Outline {
     static constexpr std::string_view name = "outline";

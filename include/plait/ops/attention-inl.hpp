@@ -15,20 +15,6 @@ namespace detail {
 /// [batch, seq, heads, dim] to [batch, heads, seq, dim] and back.
 inline Tensor swap_heads(Tensor const& x) { return transpose(x, {0, 2, 1, 3}); }
 
-/// Each kv head as often as query heads read it: [batch, keys, kv_heads, dim] -> [batch, keys, heads, dim].
-inline Tensor repeat_heads(Tensor const& x, std::int64_t heads) {
-    auto const& s = x.shape();
-    if (s[2] == heads) return x;
-    auto grouped = full({s[0], s[1], s[2], heads / s[2], s[3]}, 0, x.dtype());
-    return reshape(expand(x, {3}, grouped), {s[0], s[1], heads, s[3]});
-}
-/// The sum over the query heads of each kv head, undoing `repeat_heads`.
-inline Tensor sum_heads(Tensor const& x, Meta const& to) {
-    auto const& s = to.shape;
-    auto grouped = reshape(x, {s[0], s[1], s[2], x.size(2) / s[2], s[3]});
-    return cast(sum(grouped, {3}), to.dtype);
-}
-
 /// q, k, v as [batch, heads, seq, dim] and the scaled, masked scores [batch, heads, seq, keys].
 struct AttentionScores {
     Tensor q, k, v, scores;
@@ -53,6 +39,18 @@ inline Cost attention_cost(Metas const& in, Metas const& out, bool causal, int p
 }
 
 }  // namespace detail
+
+PLAIT_INLINE Tensor detail::repeat_heads(Tensor const& x, std::int64_t heads) {
+    auto const& s = x.shape();
+    if (s[2] == heads) return x;
+    auto grouped = full({s[0], s[1], s[2], heads / s[2], s[3]}, 0, x.dtype());
+    return reshape(expand(x, {3}, grouped), {s[0], s[1], heads, s[3]});
+}
+PLAIT_INLINE Tensor detail::sum_heads(Tensor const& x, Meta const& to) {
+    auto const& s = to.shape;
+    auto grouped = reshape(x, {s[0], s[1], s[2], x.size(2) / s[2], s[3]});
+    return cast(sum(grouped, {3}), to.dtype);
+}
 
 PLAIT_INLINE Rule RopeTable::rule(Metas const&) const {
     Rule r;

@@ -70,6 +70,13 @@ struct AttentionGradient {
     Tensors define(Tensors const& x) const;
 };
 
+namespace detail {
+/// Each kv head as often as query heads read it: [batch, keys, kv_heads, dim] -> [batch, keys, heads, dim].
+Tensor repeat_heads(Tensor const& x, std::int64_t heads);
+/// The sum over the query heads of each kv head, undoing `repeat_heads`: like `to`.
+Tensor sum_heads(Tensor const& x, Meta const& to);
+}  // namespace detail
+
 Tensor rope_table(std::int64_t length, std::int64_t dim, double base = 10000);
 Tensor rope_at(Tensor const& positions, std::int64_t dim, double base = 10000);
 Tensor rope(Tensor const& x, Tensor const& table);

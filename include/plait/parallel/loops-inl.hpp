@@ -18,12 +18,13 @@ namespace plait {
 namespace detail {
 
 struct LoopCutter {
-    LoopCutter(LocalGraph const& l, std::int64_t n, std::optional<Leaves> cut_into)
-        : local(l), graph(l.graph), count(n), leaves(cut_into) {}
+    LoopCutter(LocalGraph const& l, std::int64_t n, std::optional<Leaves> cut_into, bool always)
+        : local(l), graph(l.graph), count(n), loops(n > 1 || always), leaves(cut_into) {}
 
     LocalGraph const& local;
     Graph const& graph;
     std::int64_t count;
+    bool loops;  // else everything runs once, in the recorded order
     std::optional<Leaves> leaves;
 
     ValueMap<AxisLayout> layout;  // of every value as its node leaves it
@@ -178,7 +179,7 @@ struct LoopCutter {
 
     Value whole(Value const& v, int at) {
         if (source_of(*v.node)) return v;
-        if (count > 1 && repeated(v.node.get())) return {again(v.node, at), v.output};
+        if (loops && repeated(v.node.get())) return {again(v.node, at), v.output};
         return wholes.at(v);
     }
 
@@ -341,8 +342,8 @@ struct LoopCutter {
 
     Sections cut() {
         lay_out();
-        count == 1 ? place_once() : place();
-        while (count > 1 && find_apart()) {
+        loops ? place() : place_once();
+        while (loops && find_apart()) {
             layout.clear(), nodes.clear(), section.clear(), stacked.clear();
             lay_out();
             place();
@@ -350,8 +351,7 @@ struct LoopCutter {
         for (auto const& [v, place] : local.place)
             if (source_of(*v.node)) result.place[v] = place;
         auto order = graph.nodes;
-        std::erase_if(order,
-                      [&](auto const& n) { return source_of(*n) || (count > 1 && repeated(n.get())); });
+        std::erase_if(order, [&](auto const& n) { return source_of(*n) || (loops && repeated(n.get())); });
         std::stable_sort(order.begin(), order.end(), [&](auto const& a, auto const& b) {
             return section.at(a.get()) < section.at(b.get());
         });
@@ -369,14 +369,15 @@ struct LoopCutter {
 
 }  // namespace detail
 
-PLAIT_INLINE Sections cut_loops(LocalGraph const& local, std::int64_t count, std::optional<Leaves> leaves) {
-    if (count == 1 && !leaves) {
-        Sections s{local.graph, 1, {}, {}, local.place, 1};
+PLAIT_INLINE Sections cut_loops(LocalGraph const& local, std::int64_t count, std::optional<Leaves> leaves,
+                                bool always) {
+    if (count == 1 && !leaves && !always) {
+        Sections s{local.graph, 1, {}, {}, local.place, 1, {}};
         for (auto const& n : local.graph.nodes)
             if (!source_of(*n)) s.section[n.get()] = 0;
         return s;
     }
-    return detail::LoopCutter(local, count, leaves).cut();
+    return detail::LoopCutter(local, count, leaves, always).cut();
 }
 
 }  // namespace plait

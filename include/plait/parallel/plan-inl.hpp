@@ -52,6 +52,9 @@ PLAIT_INLINE PlanLine parse_plan_line(std::string const& text) {
 
 PLAIT_INLINE Plan& Plan::line(PlanLine line) {
     mesh_.axis(line.axis);  // throws where there is none
+    check<UsageError>(line.axis != "pipeline",
+                      "plan: \"{}\": the pipeline axis divides modules, not values: use stages",
+                      to_string(line));
     if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(std::move(line));
     return *this;
 }
@@ -86,6 +89,31 @@ PLAIT_INLINE Plan& Plan::megatron(std::string const& axis) {
 
 PLAIT_INLINE Plan& Plan::sequence(std::string const& axis) { return store("{tokens,blocks.*}.out", axis, 1); }
 
+PLAIT_INLINE Plan& Plan::stages(std::string glob, std::string const& schedule, int virtual_stages) {
+    return stages(std::vector{std::move(glob)}, [=](int ranks, int micro_batches) {
+        return make_schedule(schedule, ranks, virtual_stages, micro_batches);
+    });
+}
+
+PLAIT_INLINE Plan& Plan::stages(std::vector<std::string> globs, ScheduleOf schedule) {
+    check<UsageError>(!globs.empty(), "plan: stages without modules: name them, like blocks.*");
+    stages_ = std::move(globs);
+    schedule_ = std::move(schedule);
+    return *this;
+}
+
+PLAIT_INLINE Schedule Plan::schedule() const {
+    auto ranks = mesh_.axis("pipeline").size;
+    check<UsageError>(!stages_.empty(), "plan: pipeline={} wants stages: say which modules, like blocks.*",
+                      ranks);
+    auto micro = local_micro_batches();
+    auto schedule = schedule_(ranks, static_cast<int>(micro));
+    check<UsageError>(schedule.ranks == ranks && schedule.micro_batches == micro,
+                      "plan: schedule {} is of {} ranks and {} micro-batches, not {} and {}", schedule.name,
+                      schedule.ranks, schedule.micro_batches, ranks, micro);
+    return schedule;
+}
+
 PLAIT_INLINE Plan& Plan::micro_batches(std::int64_t count) {
     check<UsageError>(count >= 1, "plan: {} micro-batches: use 1 or more", count);
     micro_batches_ = count;
@@ -117,7 +145,7 @@ PLAIT_INLINE std::int64_t Plan::local_micro_batches() const {
                       micro_batches_, ranks);
     if (bits_ == Bits::fast) return pieces / ranks;
     for (auto const& a : mesh_.axes())
-        check<UsageError>(std::has_single_bit(static_cast<unsigned>(a.size)),
+        check<UsageError>(a.name == "pipeline" || std::has_single_bit(static_cast<unsigned>(a.size)),
                           "plan: bits = layout wants axes that are powers of two: {} = {}", a.name, a.size);
     check<UsageError>(std::has_single_bit(static_cast<std::uint64_t>(pieces)),
                       "plan: bits = layout wants micro-batches that are a power of two, not {}",

@@ -3,8 +3,10 @@
 #include "plait/core/inline.hpp"
 #include "plait/graph/graph.hpp"
 #include "plait/parallel/mesh.hpp"
+#include "plait/parallel/schedule.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -49,6 +51,9 @@ struct Granularity {
     bool operator==(Granularity const&) const = default;
 };
 
+/// The schedule of so many pipeline ranks for so many micro-batches of a rank.
+using ScheduleOf = std::function<Schedule(int ranks, int micro_batches)>;
+
 /// Where and how a program runs; the model says only what. Each call adds a line:
 ///     Plan(mesh).zero(2).micro_batches(8).recompute("blocks.*").compute(bf16)
 class Plan {
@@ -77,6 +82,12 @@ class Plan {
     /// The residual stream divided along the sequence between blocks, as store lines over `axis`. Korthikanti
     /// et al., "Reducing activation recomputation in large transformer models", 2022.
     Plan& sequence(std::string const& axis);
+    /// Divides the modules that `glob` names over the pipeline axis, in runs that cost alike, and runs them
+    /// by a schedule of schedule_table(), with `virtual_stages` on every rank. Ignored on a pipeline axis of
+    /// one rank.
+    Plan& stages(std::string glob, std::string const& schedule = "1f1b", int virtual_stages = 1);
+    /// The same with a glob for every stage, or one for all, and any schedule.
+    Plan& stages(std::vector<std::string> globs, ScheduleOf schedule);
     /// Cuts the batch into `count` pieces, over ranks and time together: a rank runs its share of them one
     /// after another and adds up their gradients.
     Plan& micro_batches(std::int64_t count);
@@ -103,6 +114,9 @@ class Plan {
     /// Of one rank, in time. Throws UsageError where the pieces do not divide over the ranks, or, under
     /// Bits::layout, where the granularity does not cover the mesh: with the value that would.
     std::int64_t local_micro_batches() const;
+    std::vector<std::string> const& stages() const { return stages_; }
+    /// Of the pipeline axis; throws UsageError where there are no stages, or the schedule cannot be.
+    Schedule schedule() const;
     std::vector<std::string> const& recompute() const { return recompute_; }
     std::vector<std::string> const& watched() const { return watched_; }
     DType compute() const { return compute_; }
@@ -113,7 +127,8 @@ class Plan {
     Mesh mesh_;
     std::vector<PlanLine> lines_;
     std::int64_t micro_batches_ = 1;
-    std::vector<std::string> recompute_, watched_;
+    std::vector<std::string> recompute_, watched_, stages_;
+    ScheduleOf schedule_;
     DType compute_ = f32;
     Bits bits_ = Bits::fast;
     Granularity granularity_;

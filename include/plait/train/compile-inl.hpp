@@ -10,7 +10,9 @@
 #include "plait/parallel/convert.hpp"
 #include "plait/parallel/lines.hpp"
 #include "plait/parallel/loops.hpp"
+#include "plait/parallel/pipeline.hpp"
 #include "plait/passes/fusion.hpp"
+#include "plait/passes/grouped_heads.hpp"
 #include "plait/passes/lower.hpp"
 #include "plait/passes/precision.hpp"
 #include "plait/train/compile.hpp"
@@ -115,8 +117,17 @@ inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns,
     return Leaves::of(g, micro_batches * ranks);
 }
 
+/// The blocks that shard lines cut heads into: with Bits::layout as many as the granularity has.
+inline std::int64_t head_blocks(Plan const& plan) {
+    bool divided = std::any_of(plan.lines().begin(), plan.lines().end(),
+                               [](PlanLine const& l) { return !l.stores && l.axis == "tensor"; });
+    if (!divided) return 1;
+    return plan.bits() == Bits::layout ? plan.granularity().tensor : plan.mesh().axis("tensor").size;
+}
+
 /// Lays the graph out; what would gather a sharded value gives way to its definition.
 inline std::pair<ResolvedLines, Layouts> lay_out_program(Plan const& plan, Graph& graph, State const& state) {
+    graph = spread_grouped_heads(graph, head_blocks(plan));
     for (;;) {
         auto lines = resolve_lines(plan, graph, state.variables());
         auto layouts = lay_out(graph, lines, plan.mesh(), plan.bits());
@@ -155,14 +166,29 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     Graph passed = run_passes(recorded, plan, backend);
     auto [lines, layouts] = lay_out_program(plan, passed, *state);
     watch(passed, plan);
-    for (auto const& v : state->variables()) {
-        auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
-        state->set_block(*v, shape, place);
-    }
     std::optional<std::int64_t> tensor_leaves;
     if (plan.bits() == Bits::layout) tensor_leaves = plan.granularity().tensor;
+    bool pipeline = mesh.axis("pipeline").size > 1;
     auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
-                              leaves_of(plan, columns, micro_batches));
+                              leaves_of(plan, columns, micro_batches), pipeline);
+    std::unordered_set<Variable const*> absent;
+    if (pipeline) {
+        auto schedule = plan.schedule();
+        auto cut = cut_stages(sections, find_stages(recorded, plan.stages(), schedule.stages));
+        auto share =
+            share_pipeline(sections, cut, schedule, mesh.axis("pipeline").coordinate, state->variables());
+        sections = std::move(share.sections);
+        absent = std::move(share.absent);
+    }
+    for (auto const& v : state->variables()) {
+        auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
+        if (absent.contains(v.get())) {
+            shape[0] = 0;
+            place = {Shape(), v->meta.shape};
+            for (int d = 0; d < shape.rank(); ++d) place.origin.push_back(0);
+        }
+        state->set_block(*v, shape, place);
+    }
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
     return Step(std::move(program),
                 {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections)},

@@ -55,7 +55,8 @@ PLAIT_INLINE SharedState::SharedState(Communicator& world, std::shared_ptr<State
     agree(world_,
           {{"the variables", fmt::format("{} variables, {:016x}", variables.size(), hash_name(names))}});
     holders_.emplace(gather_numbers(world_, std::span(std::as_const(mine))), variables.size());
-    for (auto v : holders_->written_by(world_.rank())) writes_.insert(variables[v].get());
+    for (auto v : holders_->written_by(world_.rank()))
+        if (state_->block_of(*variables[v]).elements() > 0) writes_.insert(variables[v].get());
 }
 
 PLAIT_INLINE std::int64_t SharedState::snapshot_bytes() const {

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "plait/core/inline.hpp"
+#include "plait/graph/source.hpp"
+#include "plait/parallel/stages.hpp"
+
+#include <memory>
+#include <unordered_set>
+#include <vector>
+
+namespace plait {
+
+/// What one rank of the pipeline axis has of a program.
+struct PipelineShare {
+    Sections sections;
+    /// Variables that other ranks hold and this one does not.
+    std::unordered_set<Variable const*> absent;
+};
+
+/// Cuts a program at its stages. `whole` is what one rank would run; every rank derives the same cut from it,
+/// and keeps the pieces of its own stages, in the order of its row of the schedule. A value that another
+/// stage's piece reads is sent when it is made; one that more ranks read after the loop (a loss, a tied
+/// weight's gradient) is sent to each of them. A variable is on the ranks whose stages read it, and its
+/// update and optimizer state with it. Folds over values of several ranks (a maximum, an integer sum) are
+/// made of a part from each. Throws UsageError where the schedule's order does not let a stage read what it
+/// reads, or runs micro-batches of a piece out of their order, which sums keep.
+PipelineShare share_pipeline(Sections const& whole, StageCut const& cut, Schedule const& schedule, int rank,
+                             std::vector<std::shared_ptr<Variable>> const& variables);
+
+}  // namespace plait
+
+#ifdef PLAIT_HEADER_ONLY
+#include "plait/parallel/pipeline-inl.hpp"
+#endif

@@ -1,0 +1,309 @@
+#pragma once
+
+#include "plait/graph/collective.hpp"
+#include "plait/graph/glob.hpp"
+#include "plait/graph/micro.hpp"
+#include "plait/graph/parts.hpp"
+#include "plait/graph/source.hpp"
+#include "plait/ops/elementwise.hpp"
+#include "plait/parallel/layout.hpp"
+#include "plait/parallel/stages.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace plait {
+namespace detail {
+
+/// The module of a path that a glob names: its shortest leading part that matches.
+inline std::string_view module_of(std::string_view glob, std::string_view path) {
+    for (std::size_t end = 0; end < path.size();) {
+        end = std::min(path.find('.', end + 1), path.size());
+        if (glob_matches(glob, path.substr(0, end))) return path.substr(0, end);
+    }
+    return {};
+}
+
+/// Costs of modules in the order of the program, and of what lies before and after them.
+struct ModuleCosts {
+    std::vector<std::pair<std::string, double>> modules;
+    double before = 0, after = 0;
+};
+
+inline ModuleCosts module_costs(Graph const& recorded, std::string_view glob) {
+    ModuleCosts costs;
+    for (auto const& n : recorded.nodes) {
+        if (source_of(*n) || n->origin.phase != Phase::forward) continue;
+        auto flops = n->op.cost(metas_of(n->inputs)).flops;
+        auto module = module_of(glob, n->origin.path);
+        auto it = std::find_if(costs.modules.begin(), costs.modules.end(),
+                               [&](auto const& m) { return m.first == module; });
+        if (module.empty()) (costs.modules.empty() ? costs.before : costs.after) += flops;
+        else if (it == costs.modules.end()) costs.modules.emplace_back(module, flops);
+        else it->second += flops;
+    }
+    return costs;
+}
+
+/// Runs of modules for every stage: the end of each. The costliest stage costs the least, and among such cuts
+/// the squares of all costs add up to the least.
+inline std::vector<std::size_t> balanced(ModuleCosts const& costs, std::size_t stages) {
+    auto const n = costs.modules.size();
+    std::vector<double> sums(n + 1, 0);
+    for (std::size_t i = 0; i < n; ++i) sums[i + 1] = sums[i] + costs.modules[i].second;
+    using Score = std::pair<double, double>;
+    struct Best {
+        Score score{};
+        std::size_t from = 0;
+    };
+    std::vector<std::vector<Best>> best(stages + 1, std::vector<Best>(n + 1));
+    for (std::size_t s = 1; s <= stages; ++s)
+        for (std::size_t end = s; end + (stages - s) <= n; ++end) {
+            bool fresh = true;
+            for (std::size_t from = s - 1; from < end; ++from) {
+                if (s == 1 && from > 0) break;
+                auto cost =
+                    sums[end] - sums[from] + (s == 1 ? costs.before : 0) + (s == stages ? costs.after : 0);
+                auto const& left = best[s - 1][from].score;
+                Score score{std::max(left.first, cost), left.second + cost * cost};
+                if (fresh || score < best[s][end].score) best[s][end] = {score, from};
+                fresh = false;
+            }
+        }
+    std::vector<std::size_t> ends(stages);
+    for (std::size_t s = stages, end = n; s > 0; --s) ends[s - 1] = end, end = best[s][end].from;
+    return ends;
+}
+
+class StageFinder {
+  public:
+    StageFinder(Sections const& s, StageModules const& m) : sections_(s), modules_(m) {}
+
+    StageCut run() {
+        cut_.section = find_section();
+        for (auto const& n : sections_.graph.nodes)
+            if (in_loop(*n)) nodes_.push_back(n);
+        find_staged();
+        find_backward();
+        std::unordered_map<Node const*, int> stage;
+        for (auto const& n : nodes_)
+            if (staged_.contains(n.get())) stage[n.get()] = from_inputs(*n, stage);
+        from_readers(stage);
+        for (auto const& n : nodes_) {
+            if (!staged_.contains(n.get())) continue;
+            bool back = backward(*n);
+            cut_.at[n.get()] = {stage.at(n.get()), back ? Work::W : Work::F};
+            cut_.backward = cut_.backward || back;
+        }
+        split_backward();
+        return std::move(cut_);
+    }
+
+  private:
+    bool in_loop(Node const& n) const { return !source_of(n) && sections_.section.at(&n) == cut_.section; }
+    /// What only passes on, adds up or waits, and so belongs to what it is made from.
+    static bool follows(Node const& n) {
+        return n.op.as<MicroSum>() || n.op.as<MicroTree>() || n.op.as<MicroStack>() || n.op.as<Await>();
+    }
+    bool backward(Node const& n) const { return back_.contains(&n); }
+    /// What comes after the start of backward: also a loss that is made together with its gradient.
+    void find_backward() {
+        for (auto const& n : nodes_) {
+            bool back = !follows(*n) && (n->origin.phase != Phase::forward || n->origin.recomputed);
+            for (auto const& v : n->inputs) back = back || back_.contains(v.node.get());
+            if (back) back_.insert(n.get());
+        }
+    }
+
+    int find_section() const {
+        int found = -1;
+        for (auto const& n : sections_.graph.nodes) {
+            if (source_of(*n) || modules_.of(n->origin.path) < 0) continue;
+            int s = sections_.section.at(n.get());
+            if (s % 2 == 0) continue;
+            check<UsageError>(found < 0 || found == s,
+                              "stages: {} reads what the whole batch leaves, so that its modules run in two "
+                              "loops over micro-batches: a pipeline wants one",
+                              n->origin.path);
+            found = s;
+        }
+        check<UsageError>(found >= 0, "stages: no module of a stage works on the batch");
+        return found;
+    }
+
+    /// Nodes that variables go into, and those whose results leave the loop.
+    void find_staged() {
+        std::unordered_map<Node const*, bool> known;
+        auto depends = [&](auto const& self, std::shared_ptr<Node const> const& n) -> bool {
+            if (auto const* s = source_of(*n)) return s->kind == SourceKind::variable;
+            if (auto it = known.find(n.get()); it != known.end()) return it->second;
+            bool any = std::any_of(n->inputs.begin(), n->inputs.end(),
+                                   [&](Value const& v) { return self(self, v.node); });
+            return known[n.get()] = any;
+        };
+        for (auto const& n : nodes_)
+            if (depends(depends, n) || (follows(*n) && !n->op.as<Await>())) staged_.insert(n.get());
+        auto leaves = [&](Value const& v) {
+            if (!source_of(*v.node) && in_loop(*v.node)) staged_.insert(v.node.get());
+        };
+        for (auto const& n : sections_.graph.nodes)
+            if (!source_of(*n) && sections_.section.at(n.get()) > cut_.section)
+                for (auto const& v : n->inputs) leaves(v);
+        for (auto const& o : sections_.graph.outputs) leaves(o.value);
+    }
+
+    template <class Stage>
+    int from_inputs(Node const& n, Stage const& stage) const {
+        auto of = [&](Value const& v) {
+            auto it = stage.find(v.node.get());
+            return it == stage.end() ? -1 : it->second;
+        };
+        if (follows(n) && of(n.inputs[0]) >= 0) return of(n.inputs[0]);
+        int own = modules_.of(n.origin.path), latest = -1, first_back = -1;
+        for (auto const& v : n.inputs) {
+            int s = of(v);
+            if (s < 0) continue;
+            if (!backward(*v.node)) latest = std::max(latest, s);
+            else first_back = first_back < 0 ? s : std::min(first_back, s);
+        }
+        if (backward(n)) return own >= 0 ? own : first_back >= 0 ? first_back : latest;
+        check<UsageError>(own < 0 || latest <= own,
+                          "stages: {} in stage {} reads from stage {}: stages must follow each other as the "
+                          "program does",
+                          n.origin.path, own, latest);
+        return own >= 0 ? own : latest;
+    }
+
+    /// What nothing before it says is with its first reader; what leaves the loop so, with the last stage.
+    template <class Stage>
+    void from_readers(Stage& stage) const {
+        std::unordered_map<Node const*, int> wanted;
+        for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
+            auto own = stage.find(it->get());
+            if (own == stage.end()) continue;
+            if (own->second < 0) {
+                auto w = wanted.find(it->get());
+                own->second = w == wanted.end() ? modules_.stages - 1 : w->second;
+            }
+            for (auto const& v : (*it)->inputs) {
+                auto [w, fresh] = wanted.try_emplace(v.node.get(), own->second);
+                if (!fresh) w->second = std::min(w->second, own->second);
+            }
+        }
+    }
+
+    /// Of backward, what leaves a stage and what that is made from.
+    void split_backward() {
+        std::vector<std::vector<Node const*>> leaving(static_cast<std::size_t>(modules_.stages));
+        std::vector<std::vector<Node const*>> outer = leaving;
+        for (auto const& n : nodes_) {
+            auto reader = cut_.at.find(n.get());
+            if (reader == cut_.at.end()) continue;
+            for (auto const& v : n->inputs) {
+                auto made = cut_.at.find(v.node.get());
+                if (made == cut_.at.end() || made->second.work == Work::F) continue;
+                auto s = static_cast<std::size_t>(made->second.stage);
+                if (reader->second.stage != made->second.stage) leaving[s].push_back(v.node.get());
+                else if (modules_.of(v.node->origin.path) >= 0 && modules_.of(n->origin.path) < 0 &&
+                         !follows(*n))
+                    outer[s].push_back(v.node.get());
+            }
+        }
+        for (std::size_t s = 0; s < leaving.size(); ++s) {
+            auto& work = leaving[s].empty() ? outer[s] : leaving[s];
+            while (!work.empty()) {
+                auto const* n = work.back();
+                work.pop_back();
+                auto& at = cut_.at.at(n);
+                if (at.work != Work::W) continue;
+                at.work = Work::B;
+                for (auto const& v : n->inputs)
+                    if (auto it = cut_.at.find(v.node.get());
+                        it != cut_.at.end() && it->second.stage == at.stage)
+                        work.push_back(v.node.get());
+            }
+        }
+        // Sums of what B makes are made with it, so that nothing waits for W.
+        for (auto const& n : nodes_) {
+            auto it = cut_.at.find(n.get());
+            if (it == cut_.at.end() || it->second.work != Work::W || !light(*n)) continue;
+            bool with_b = true;
+            for (auto const& v : n->inputs) {
+                auto made = cut_.at.find(v.node.get());
+                with_b = with_b && made != cut_.at.end() && made->second.work == Work::B &&
+                         made->second.stage == it->second.stage;
+            }
+            if (with_b) it->second.work = Work::B;
+        }
+    }
+    static bool light(Node const& n) {
+        return follows(n) || n.op.as<Binary>() || n.op.as<Join>() || n.op.as<Part>() || is_collective(n.op);
+    }
+
+    Sections const& sections_;
+    StageModules const& modules_;
+    StageCut cut_;
+    std::vector<std::shared_ptr<Node const>> nodes_;  // of the loop
+    std::set<Node const*> staged_, back_;
+};
+
+}  // namespace detail
+
+PLAIT_INLINE int StageModules::of(std::string_view path) const {
+    for (std::size_t end = 0; end < path.size();) {
+        end = std::min(path.find('.', end + 1), path.size());
+        if (auto it = stage_of.find(path.substr(0, end)); it != stage_of.end()) return it->second;
+    }
+    return -1;
+}
+
+PLAIT_INLINE std::string StageModules::text() const {
+    std::vector<std::string> lists(static_cast<std::size_t>(stages));
+    for (auto const& [path, stage] : stage_of) {
+        auto& list = lists[static_cast<std::size_t>(stage)];
+        list += (list.empty() ? "" : ", ") + path;
+    }
+    std::string text;
+    for (std::size_t s = 0; s < lists.size(); ++s) text += fmt::format("stage {}: {}\n", s, lists[s]);
+    return text;
+}
+
+PLAIT_INLINE StageModules find_stages(Graph const& recorded, std::vector<std::string> const& globs,
+                                      int stages) {
+    StageModules found{stages, {}};
+    auto count = static_cast<std::size_t>(stages);
+    if (globs.size() == 1) {
+        auto costs = detail::module_costs(recorded, globs[0]);
+        check<UsageError>(
+            costs.modules.size() >= count,
+            "stages: {} names {} modules, fewer than the {} stages: use fewer pipeline ranks or "
+            "virtual stages",
+            globs[0], costs.modules.size(), stages);
+        auto ends = detail::balanced(costs, count);
+        for (std::size_t s = 0, i = 0; s < count; ++s)
+            for (; i < ends[s]; ++i) found.stage_of[costs.modules[i].first] = static_cast<int>(s);
+        return found;
+    }
+    check<UsageError>(globs.size() == count, "stages: {} globs for {} stages: give one, or one for each",
+                      globs.size(), stages);
+    for (std::size_t s = 0; s < count; ++s) {
+        bool any = false;
+        for (auto const& n : recorded.nodes) {
+            if (source_of(*n) || n->origin.phase != Phase::forward) continue;
+            auto module = detail::module_of(globs[s], n->origin.path);
+            if (module.empty()) continue;
+            auto [it, fresh] = found.stage_of.try_emplace(std::string(module), static_cast<int>(s));
+            check<UsageError>(it->second == static_cast<int>(s), "stages: {} is in {} and in {}", module,
+                              globs[static_cast<std::size_t>(it->second)], globs[s]);
+            any = true;
+        }
+        check<UsageError>(any, "stages: {} names no module, so stage {} is empty", globs[s], s);
+    }
+    return found;
+}
+
+PLAIT_INLINE StageCut cut_stages(Sections const& sections, StageModules const& modules) {
+    return detail::StageFinder(sections, modules).run();
+}
+
+}  // namespace plait
