@@ -8,7 +8,8 @@ TextCodec TextCodec::of_run(std::filesystem::path const& run, std::vector<std::s
     TextCodec codec;
     auto const file = run / Prepared::tokenizer_file;
     std::error_code ignored;
-    if (std::filesystem::exists(file, ignored)) codec.tokenizer_ = std::make_shared<Tokenizer>(Tokenizer::load(file));
+    if (std::filesystem::exists(file, ignored))
+        codec.tokenizer_ = std::make_shared<Tokenizer>(Tokenizer::load(file));
     else
         for (auto const& path : data)
             check<UsageError>(
