@@ -196,10 +196,15 @@ fs::path finish_checkpoint(fs::path const& run_folder, fs::path const& aside, Ma
     put_in_place(aside, folder / name);
     sync_folder(folder);
     sync_folder(run_folder);
-    write_file_atomically(folder / "latest", name + "\n");
+    point_latest({folder / name, {}});
     remove_leftovers(folder);
     prune(folder, manifest.step, keep);
     return folder / name;
+}
+
+void point_latest(Checkpoint const& checkpoint) {
+    auto const file = checkpoint.folder.parent_path() / "latest";
+    write_file_atomically(file, checkpoint.folder.filename().string() + "\n");
 }
 
 void abandon_checkpoint(fs::path const& run_folder) noexcept {

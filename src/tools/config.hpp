@@ -113,11 +113,17 @@ struct RunConfig {
     std::int64_t threads = 0;         // workers of one rank; 0: this machine's cores, divided among its ranks
     std::int64_t validate_every = 0;  // steps; 0: only before the first and after the last
     std::int64_t validate_batches = 8;
+    std::int64_t sample_every = 0;            // steps; 0: no samples. Else also after the last
+    std::vector<std::string> sample_prompts;  // empty: one text from its beginning
+    std::int64_t sample_tokens = 100;         // of each text
+    double sample_temperature = 0.8;
     bool tensorboard = false, hash = false;
 
-    using fields = Fields<&RunConfig::out, &RunConfig::seed, &RunConfig::steps, &RunConfig::cluster,
-                          &RunConfig::device, &RunConfig::threads, &RunConfig::validate_every,
-                          &RunConfig::validate_batches, &RunConfig::tensorboard, &RunConfig::hash>;
+    using fields =
+        Fields<&RunConfig::out, &RunConfig::seed, &RunConfig::steps, &RunConfig::cluster, &RunConfig::device,
+               &RunConfig::threads, &RunConfig::validate_every, &RunConfig::validate_batches,
+               &RunConfig::sample_every, &RunConfig::sample_prompts, &RunConfig::sample_tokens,
+               &RunConfig::sample_temperature, &RunConfig::tensorboard, &RunConfig::hash>;
 };
 
 /// Everything that a run can be told, and where each value came from.

@@ -179,6 +179,10 @@ void check_run(Checker const& c, RunConfig const& r) {
     c.want(r.threads >= 0 && r.threads <= 1024, "run.threads", "must be from 0 (all cores) to 1024");
     c.at_least(0, "run.validate_every", r.validate_every);
     c.at_least(1, "run.validate_batches", r.validate_batches);
+    c.at_least(0, "run.sample_every", r.sample_every);
+    c.at_least(1, "run.sample_tokens", r.sample_tokens);
+    c.want(r.sample_temperature >= 0, "run.sample_temperature",
+           "must not be negative; 0 takes the likeliest token, which soon repeats itself");
     auto kind = r.cluster.substr(0, r.cluster.find(':'));
     c.want(kind != "threads" || threads_of(r.cluster), "run.cluster",
            "write it like threads:2, with 1 to {} ranks", most_thread_ranks);

@@ -1,15 +1,11 @@
 #include <algorithm>
-#include <chrono>
+#include <bit>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "commands.hpp"
-#include "model.hpp"
+#include "generation.hpp"
 #include "plait/io/file.hpp"
-#include "plait/train/decoder.hpp"
 #include "plait/train/saving.hpp"
-#include "text_codec.hpp"
-#include "text_stream.hpp"
 
 namespace plait::tools {
 namespace {
@@ -47,7 +43,7 @@ Checkpoint checkpoint_of(GenerateArguments const& a) {
     }
 }
 
-/// Fills the parameters of a state, which may keep them in another dtype than the checkpoint.
+/// Fills the parameters of a state.
 void load_weights(Checkpoint const& checkpoint, State& state) {
     std::vector<Array> whole;
     std::vector<NamedArray> named;
@@ -58,17 +54,8 @@ void load_weights(Checkpoint const& checkpoint, State& state) {
     }
     checkpoint.copy_weights_to(named);
     std::size_t i = 0;
-    for (auto const& v : state.variables()) {
-        if (v->kind != VariableKind::parameter) continue;
-        auto array = std::exchange(whole[i++], {});
-        if (v->meta.dtype == bf16) {
-            Array narrow(v->meta);
-            std::ranges::transform(array.values<float>(), narrow.values<Bf16>().begin(),
-                                   [](float x) { return Bf16(x); });
-            array = narrow;
-        }
-        state.write(*v, array);
-    }
+    for (auto const& v : state.variables())
+        if (v->kind == VariableKind::parameter) write_weight(state, *v, std::exchange(whole[i++], {}));
 }
 
 std::vector<std::string> prompts_of(GenerateArguments const& a) {
@@ -81,112 +68,6 @@ std::vector<std::string> prompts_of(GenerateArguments const& a) {
     if (prompts.empty()) prompts.emplace_back();
     return prompts;
 }
-
-using Clock = std::chrono::steady_clock;
-double seconds(Clock::time_point from, Clock::time_point to) {
-    return std::chrono::duration<double>(to - from).count();
-}
-
-/// A prompt and what has been made of it.
-struct Sequence {
-    std::string prompt;
-    std::vector<std::int32_t> tokens;  // those of the prompt first
-    std::size_t given = 0;             // of the prompt
-    TextStream text;
-    bool done = false;
-    Clock::time_point began{}, first{}, last{};
-
-    std::size_t made() const { return tokens.size() - given; }
-    double tokens_per_second() const {
-        auto time = seconds(began, last);
-        return time > 0 ? static_cast<double>(made()) / time : 0;
-    }
-};
-
-/// All prompts through the slots of a decoder: a prompt takes the first slot that is free.
-class Generation {
-  public:
-    Generation(GenerateArguments const& a, TextCodec const& codec, Decoder& decoder)
-        : a_(a), codec_(codec), decoder_(decoder), slots_(static_cast<std::size_t>(decoder.sizes().slots)) {
-        for (auto const& prompt : prompts_of(a)) {
-            auto tokens = codec_.encode(prompt);
-            if (tokens.empty()) tokens.push_back(codec_.start());
-            sequences.push_back({prompt, tokens, tokens.size(), TextStream(a.stop)});
-        }
-    }
-
-    /// Calls show(i) whenever sequence i has grown.
-    template <class Show>
-    void run(Show const& show) {
-        std::size_t next = 0, rest = sequences.size();
-        while (rest > 0) {
-            std::vector<std::int32_t> step(slots_.size(), -1);
-            std::vector<Fresh> fresh;
-            for (std::size_t s = 0; s < slots_.size(); ++s) {
-                if (!slots_[s] && next < sequences.size()) {
-                    slots_[s] = next++;
-                    sequences[*slots_[s]].began = Clock::now();
-                    fresh.push_back({s, prefill(s, decoder_.sizes().length)});
-                } else if (slots_[s] &&
-                           decoder_.length(static_cast<std::int64_t>(s)) == decoder_.sizes().length) {
-                    fresh.push_back({s, prefill(s, decoder_.sizes().length / 2)});
-                    ++moves;
-                } else if (slots_[s]) {
-                    step[s] = sequences[*slots_[s]].tokens.back();
-                }
-            }
-            for (Fresh const& f : fresh) take(f.slot, f.logits.values<float>(), rest, show);
-            auto decoding = std::count_if(step.begin(), step.end(), [](auto t) { return t >= 0; });
-            if (!decoding) continue;
-            auto begin = Clock::now();
-            auto all = decoder_.decode(step);
-            decode_seconds += seconds(begin, Clock::now());
-            decoded += decoding;
-            auto vocab = static_cast<std::size_t>(all.shape()[1]);
-            for (std::size_t s = 0; s < step.size(); ++s)
-                if (step[s] >= 0) take(s, all.values<float>().subspan(s * vocab, vocab), rest, show);
-        }
-    }
-
-    std::vector<Sequence> sequences;
-    std::int64_t moves = 0;    // of the window
-    std::int64_t decoded = 0;  // tokens of all sequences, in
-    double decode_seconds = 0;
-
-  private:
-    /// What a slot that has read a text says.
-    struct Fresh {
-        std::size_t slot;
-        Array logits;
-    };
-
-    /// Reads the last `most` tokens of the slot's sequence, or all.
-    Array prefill(std::size_t slot, std::int64_t most) {
-        std::span<std::int32_t const> tokens = sequences[*slots_[slot]].tokens;
-        return decoder_.prefill(static_cast<std::int64_t>(slot),
-                                tokens.last(std::min(tokens.size(), static_cast<std::size_t>(most))));
-    }
-
-    template <class Show>
-    void take(std::size_t slot, std::span<float const> logits, std::size_t& rest, Show const& show) {
-        auto const i = *slots_[slot];
-        auto& s = sequences[i];
-        auto known = logits.first(static_cast<std::size_t>(codec_.vocabulary()));
-        auto token = sample(known, a_.sampling, uniform_of(a_.seed, i, s.made()));
-        s.tokens.push_back(token);
-        s.last = Clock::now();
-        if (s.made() == 1) s.first = s.last;
-        bool const ends = codec_.end() == token || !s.text.add(codec_.decode(token));
-        s.done = ends || static_cast<std::int64_t>(s.made()) >= a_.tokens;
-        if (s.done) slots_[slot].reset(), --rest;
-        show(i);
-    }
-
-    GenerateArguments const& a_;
-    TextCodec const& codec_;
-    Decoder& decoder_;
-    std::vector<std::optional<std::size_t>> slots_;  // the sequence of each
-};
 
 void print(std::string_view text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
@@ -235,6 +116,10 @@ class Printer {
     std::size_t next_ = 0;
 };
 
+double seconds(Sequence::Clock::time_point from, Sequence::Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+}
+
 void print_speed(Generation const& g, double all_seconds) {
     std::int64_t made = 0;
     for (auto const& s : g.sequences) made += static_cast<std::int64_t>(s.made());
@@ -244,6 +129,15 @@ void print_speed(Generation const& g, double all_seconds) {
     fmt::print(stderr, "plait generate: {} tokens in {:.2f} s; first after {:.1f} ms, then {:.1f} tok/s{}\n",
                made, all_seconds, 1000 * seconds(one.began, one.first),
                g.decode_seconds > 0 ? static_cast<double>(g.decoded) / g.decode_seconds : 0.0, moved);
+}
+
+/// As long as the longest prompt needs, as the rest of a chunk is work for nothing; the bits are the same.
+std::int64_t chunk_of(std::vector<Sequence> const& sequences, std::int64_t tokens, std::int64_t context) {
+    std::size_t longest = 1;
+    for (auto const& s : sequences) longest = std::max(longest, s.given);
+    auto const whole = static_cast<std::int64_t>(longest);
+    if (whole + tokens > context) return 32;  // the window will move, and much be read again
+    return std::min<std::int64_t>(static_cast<std::int64_t>(std::bit_ceil(longest)), 32);
 }
 
 }  // namespace
@@ -264,28 +158,22 @@ int generate(GenerateArguments const& a) {
     keep_matrices_in(model, compute);
     auto threads = static_cast<int>(a.threads ? a.threads : config.run.threads);
     auto state = state_of(model, cpu_backend(threads));
-    auto prompts = static_cast<std::int64_t>(a.prompts.size() + a.prompt_files.size());
-    auto decoder = std::visit(
-        [&](auto const& m) {
-            return Decoder(m, state,
-                           {.slots = std::clamp<std::int64_t>(prompts, 1, a.batch),
-                            .length = context,
-                            .chunk = std::min<std::int64_t>(32, context),
-                            .compute = compute});
-        },
-        model);
+    auto sequences = sequences_of(prompts_of(a), codec, a.stop);
+    auto const slots = std::min<std::int64_t>(std::ssize(sequences), a.batch);
+    auto decoder =
+        make_decoder(model, state, slots, context, chunk_of(sequences, a.tokens, context), compute);
     state->allocate();
     load_weights(checkpoint, *state);
 
-    Generation generation(a, codec, decoder);
+    Generation generation({a.sampling, a.tokens, a.seed, a.stop}, std::move(sequences), codec, decoder);
     for (std::size_t i = 0; i < generation.sequences.size() && !a.quiet; ++i)
         if (auto given = generation.sequences[i].given; given > static_cast<std::size_t>(context))
             fmt::print(stderr, "plait generate: of the {} tokens of prompt {} the model sees the last {}\n",
                        given, i + 1, context);
     Printer printer(generation.sequences, a.json);
-    auto begin = Clock::now();
+    auto begin = Sequence::Clock::now();
     generation.run([&](std::size_t i) { printer.show(i); });
-    if (!a.quiet) print_speed(generation, seconds(begin, Clock::now()));
+    if (!a.quiet) print_speed(generation, seconds(begin, Sequence::Clock::now()));
     return 0;
 }
 

@@ -103,8 +103,11 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     text += row("checkpoint", programs.snapshot_bytes,
                 programs.snapshot_bytes ? "exact: a copy that is written while training goes on"
                                         : "written straight from the arena");
-    text += row("in all", programs.arena_bytes() + programs.snapshot_bytes + outside.process +
-                              outside.libraries + outside.text);
+    text += row(
+        "samples", programs.sample_bytes,
+        programs.sample_bytes ? "exact: weights and cache of what draws them, on rank 0" : "none are drawn");
+    text += row("in all", programs.arena_bytes() + programs.snapshot_bytes + programs.sample_bytes +
+                              outside.process + outside.libraries + outside.text);
     return text;
 }
 

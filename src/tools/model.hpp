@@ -29,6 +29,7 @@ struct Programs {
 
     std::shared_ptr<float> loss_limit{};  // null without optimizer.spike
     std::int64_t snapshot_bytes = 0;      // of the copy that is saved while training goes on; 0 without one
+    std::int64_t sample_bytes = 0;        // of what draws samples on this rank; 0 without it
 
     /// Bytes of all that is planned: what a rank holds from its first step on.
     std::int64_t arena_bytes() const { return state->bytes() + scratch->bytes(); }

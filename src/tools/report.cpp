@@ -250,7 +250,7 @@ std::string samples(Runs const& runs) {
             html += "<div class=\"card\">" + first + "</div>\n";
         }
     }
-    return html.empty() ? "" : "<h2>Samples</h2>\n" + html;
+    return html.empty() ? "" : "<h2>Samples over time</h2>\n" + html;
 }
 
 std::string notes(Runs const& runs) {

@@ -71,6 +71,15 @@ void RunFolder::take_checkpoint() {
         return;
     }
     checkpoint_ = std::move(found.checkpoint);
+    try {
+        // It names an older one where a save was killed between its last two steps.
+        auto const file = path_ / "checkpoints" / "latest";
+        auto const name = checkpoint_->folder.filename().string() + "\n";
+        std::error_code ignored;
+        if (!fs::exists(file, ignored) || read_file(file) != name) point_latest(*checkpoint_);
+    } catch (Error const& e) {
+        notes_.push_back(e.what());
+    }
     auto const folder = checkpoint_->folder.string();
     auto const& strings = checkpoint_->manifest.strings;
     auto saved = strings.find("config");
@@ -110,9 +119,8 @@ void RunFolder::open(int ranks) {
         // Another process may have begun and ended a run since the constructor looked.
         check(looked || !holds_run(path_), "another process has begun a run here meanwhile");
         write_file_atomically(path_ / "config.toml", config_text(config_));
-        metrics_.emplace(path_ / "metrics.jsonl", checkpoint_ ? step() : -1);
         // Without a checkpoint step 0 is done again as well.
-        if (config_.run.tensorboard) tensorboard_.emplace(path_, checkpoint_ ? step() + 1 : 0);
+        open_files(checkpoint_ ? step() : -1);
     } catch (UsageError const&) {
         throw;
     } catch (Error const& e) {
@@ -128,11 +136,35 @@ void RunFolder::write_row(MetricsRow const& row) {
     if (tensorboard_) tensorboard_->write(row, ranks_);
 }
 
+void RunFolder::write_samples(std::vector<MetricsRow> const& rows) {
+    std::exception_ptr wrong;
+    for (auto const& row : rows) try {
+            samples_->write(row);
+        } catch (Error const&) {  // it waits, and so must the others
+            wrong = std::current_exception();
+        }
+    if (wrong) std::rethrow_exception(wrong);
+}
+
 void RunFolder::cut_rows(std::int64_t step) {
+    write_waiting_rows();
+    open_files(step);
+}
+
+void RunFolder::write_waiting_rows() {
     metrics_->write_waiting();
+    if (samples_) samples_->write_waiting();
+}
+
+void RunFolder::open_files(std::int64_t last_step) {
     metrics_.reset();
-    metrics_.emplace(path_ / "metrics.jsonl", step);
-    if (tensorboard_) tensorboard_.emplace(path_, step + 1);
+    metrics_.emplace(path_ / "metrics.jsonl", last_step);
+    auto const samples = path_ / "samples.jsonl";
+    std::error_code ignored;
+    // A run that draws no more cuts what it drew after the checkpoint.
+    samples_.reset();
+    if (config_.run.sample_every > 0 || fs::exists(samples, ignored)) samples_.emplace(samples, last_step);
+    if (config_.run.tensorboard) tensorboard_.emplace(path_, last_step + 1);
 }
 
 std::string RunFolder::resume_command(int ranks) const {

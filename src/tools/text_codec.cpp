@@ -8,7 +8,8 @@ TextCodec TextCodec::of_run(std::filesystem::path const& run, std::vector<std::s
     TextCodec codec;
     auto const file = run / Prepared::tokenizer_file;
     std::error_code ignored;
-    if (std::filesystem::exists(file, ignored)) codec.tokenizer_ = Tokenizer::load(file);
+    if (std::filesystem::exists(file, ignored))
+        codec.tokenizer_ = std::make_shared<Tokenizer>(Tokenizer::load(file));
     else
         for (auto const& path : data)
             check<UsageError>(
@@ -16,6 +17,12 @@ TextCodec TextCodec::of_run(std::filesystem::path const& run, std::vector<std::s
                 "{}: it has no tokenizer.json, as {} came without one: copy the tokenizer that made "
                 "these tokens there, or train with data.tokenizer",
                 run.string(), path);
+    return codec;
+}
+
+TextCodec TextCodec::of(Tokenizer const* tokenizer) {
+    TextCodec codec;
+    codec.tokenizer_ = {std::shared_ptr<void>(), tokenizer};
     return codec;
 }
 

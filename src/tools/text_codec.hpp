@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,9 @@ class TextCodec {
     /// cannot be read, and where there is none though the run was on files of tokens.
     static TextCodec of_run(std::filesystem::path const& run, std::vector<std::string> const& data);
 
+    /// By a tokenizer, which must outlive this; null: byte by byte.
+    static TextCodec of(Tokenizer const* tokenizer);
+
     /// Every token is below it.
     std::int64_t vocabulary() const { return tokenizer_ ? tokenizer_->vocabulary() : 256; }
     std::vector<std::int32_t> encode(std::string_view text) const;
@@ -29,7 +33,7 @@ class TextCodec {
     std::optional<std::int32_t> end() const;
 
   private:
-    std::optional<Tokenizer> tokenizer_;
+    std::shared_ptr<Tokenizer const> tokenizer_;
 };
 
 }  // namespace plait::tools

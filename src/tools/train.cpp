@@ -6,6 +6,7 @@
 #include "plait/comm/mpi.hpp"
 #include "plait/core/random.hpp"
 #include "plait/cpu/backend.hpp"
+#include "samples.hpp"
 #include "trainer.hpp"
 
 namespace plait::tools {
@@ -22,7 +23,7 @@ std::string count(std::int64_t n) { return count_text(static_cast<double>(n)); }
 
 void check_memory(Programs const& programs, int ranks_here) {
     auto has = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-    auto wants = (programs.arena_bytes() + programs.snapshot_bytes) * ranks_here;
+    auto wants = (programs.arena_bytes() + programs.snapshot_bytes) * ranks_here + programs.sample_bytes;
     check<UsageError>(
         wants <= has,
         "the run needs {} of memory, this machine has {}: use a smaller model or data.batch, more "
@@ -118,8 +119,11 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
     Mesh const mesh(world, sizes);
     auto backend = cpu_backend(workers_of_rank(config, cluster));
     std::optional<Programs> programs;
+    std::unique_ptr<Sampler> sampler;
     together(world, [&] {
         programs = compile_programs(config, mesh, backend, watch);
+        sampler = plan_sampler(config, *programs);
+        if (sampler) sampler->take(codec_of(config, process.corpus(config)));
         check_memory(*programs, cluster.here);
     });
     agree(world, claims_of(config, *programs, process.text()));
@@ -134,6 +138,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
                                                        .compute = parse_dtype(config.plan.compute),
                                                        .canonical = config.plan.bits == "layout"});
     });
+    trainer.draw_with(sampler.get());
     if (records) trainer.record(writer ? &*writer : nullptr, arguments.record_values);
     tell_notes();
     if (first) {
@@ -182,6 +187,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     Mesh const mesh(mesh_of(config, ranks), 0);
     auto backend = cpu_backend(workers_of_rank(config, cluster));
     auto programs = compile_programs(config, mesh, backend);
+    plan_sampler(config, programs);
     for (auto const& d : arguments.dumps) fmt::print("{}", dump_text(d, programs));
     if (!arguments.dry_run) return 0;
     std::int64_t text = 0;

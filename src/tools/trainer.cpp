@@ -84,7 +84,11 @@ void Trainer::run() {
     }
     look_for_signals();
     while (done_ < config_.run.steps && !stop_) {
+        auto const before = done_;
         step();
+        // After a rollback what was drawn before holds.
+        auto const draw = config_.run.sample_every;
+        if (draw > 0 && done_ > before && (done_ % draw == 0 || done_ == config_.run.steps)) draw_samples();
         auto every = config_.checkpoint.every;
         if (every > 0 && done_ % every == 0 && done_ < config_.run.steps && !stop_) save();
     }
@@ -134,6 +138,7 @@ void Trainer::prepare() {
     together(world_, [&] {
         programs_.state->set_seed(seed_of(config_));
         programs_.state->allocate();
+        if (sampler_) sampler_->allocate();
     });
     if (checkpoint_) restore_checkpoint(shared_, *checkpoint_);
     programs_.train.set_seed(seed_of(config_));
@@ -198,8 +203,10 @@ void Trainer::step() {
 
     auto tokens = config_.data.batch * config_.data.seq;
     auto const speed = static_cast<double>(tokens) / seconds;
-    // The ceiling is a measurement, so a step may seem to be above it.
-    auto const mfu = std::min(flops_ / (seconds * ceiling_), 1.0);
+    // A ceiling that was measured while others used the machine is too low: a step above it raises it.
+    auto const rate = flops_ / seconds;
+    ceiling_ = std::max(ceiling_, rate);
+    auto const mfu = rate / ceiling_;
     MetricsRow row{{"step", number}, {"loss", loss}};
     auto every = config_.run.validate_every;
     bool const look = number == config_.run.steps || (every > 0 && number % every == 0);

@@ -13,6 +13,7 @@
 #include "plait/train/saving.hpp"
 #include "plait/train/signals.hpp"
 #include "run_folder.hpp"
+#include "samples.hpp"
 
 namespace plait::tools {
 
@@ -42,6 +43,9 @@ class Trainer {
     /// Records every step: on all ranks, the first one gives the writer.
     void record(RecordingWriter* writer, bool values) { recording_ = {true, values, writer}; }
 
+    /// Draws the samples that run.sample_every asks for: on all ranks, the first one gives what draws them.
+    void draw_with(Sampler* sampler) { sampler_ = sampler; }
+
     /// Trains up to run.steps or a signal on any rank. What every rank finds alike, such as a loss that is
     /// not finite, is an AgreedError.
     void run();
@@ -59,6 +63,8 @@ class Trainer {
     /// Skips a step whose loss is a spike or not finite, which has stored nothing, or goes back to the last
     /// checkpoint, or throws AgreedError; all ranks do the same, as they share the loss.
     void meet_bad_step(float loss, float norm);
+    /// Gathers the weights on the first rank, which writes what the model says now.
+    void draw_samples();
     /// False where there is no checkpoint to go back to. The data goes on after the bad batches.
     bool roll_back(std::string const& why);
     /// Goes on from a checkpoint, once its values are restored.
@@ -92,6 +98,7 @@ class Trainer {
     std::map<std::string, Array> batch_;
     std::optional<CheckpointSaver> saver_;
     std::optional<Progress> progress_;
+    Sampler* sampler_ = nullptr;
     std::int64_t done_ = 0;                        // steps
     std::int64_t shift_ = 0;                       // batches that rollbacks left out before the next step
     std::int64_t bad_in_row_ = 0, rollbacks_ = 0;  // steps up to now; times in this run

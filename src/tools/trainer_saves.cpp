@@ -1,4 +1,5 @@
-// What a run does when a step is bad, and its saves.
+// What a run does when a step is bad, its saves and its samples.
+#include <chrono>
 #include <cmath>
 #include <sstream>
 
@@ -61,6 +62,37 @@ void Trainer::take_up(Manifest const& manifest) {
     auto const seen = manifest.strings.find("losses"), counts = manifest.strings.find("bad_steps");
     if (seen != manifest.strings.end()) losses_.set(seen->second);
     if (counts != manifest.strings.end()) std::istringstream(counts->second) >> bad_in_row_ >> rollbacks_;
+}
+
+void Trainer::draw_samples() {
+    for (auto const& v : programs_.state->variables()) {
+        if (v->kind != VariableKind::parameter) continue;
+        auto const whole = shared_.gather(*v);
+        if (sampler_) sampler_->set(v->path, whole);
+    }
+    // The others wait, but in no one call for so long that they would take rank 0 for lost.
+    auto busy = [&](std::int64_t here) {
+        take_largest(world_, std::span(&here, 1));
+        return here > 0;
+    };
+    if (!first()) {
+        while (busy(0)) {}
+        return;
+    }
+    using Clock = std::chrono::steady_clock;
+    auto told = Clock::now();
+    try {
+        folder_->write_samples(sampler_->draw(done_, [&] {
+            if (Clock::now() - told < std::chrono::seconds(20)) return;
+            busy(1);
+            told = Clock::now();
+        }));
+    } catch (CommunicationError const&) {
+        throw;
+    } catch (Error const& e) {
+        note(fmt::format("step {}: samples: {}; training goes on", done_, e.what()));
+    }
+    busy(0);
 }
 
 Manifest Trainer::manifest() const {

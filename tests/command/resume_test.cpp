@@ -41,11 +41,17 @@ TEST_CASE("rows after the checkpoint are cut on resume, and the run ends as if n
     Arguments const more{"--checkpoint.every=4", "--model.dropout=0.1"};
     good(small_run(folder / "a", more));
     auto const hashes = column(folder / "a", "params_hash");
-    // As a killed process leaves it: rows up to 10, the newest checkpoint at 8, half a row.
+    // As a killed process leaves it: rows up to 10, the newest checkpoint at 8 but not yet `latest`, half a
+    // row.
+    put_text(folder / "a" / "checkpoints" / "latest", "step-00000004\n");
     std::filesystem::remove_all(folder / "a" / "checkpoints" / "step-00000010");
     put_text(folder / "a" / "metrics.jsonl",
              get_text(folder / "a" / "metrics.jsonl") + "{\"step\": 11, \"lo");
-    auto f = good(small_run(folder / "a", more + Arguments{"--resume"}));
+    auto const interrupted = small_run(folder / "a", more + Arguments{"--resume"});
+    // A rank that is sent away for another reason has put it right already.
+    refused(2, "data.batch = 8", interrupted + Arguments{"--data.batch=8"});
+    CHECK(get_text(folder / "a" / "checkpoints" / "latest") == "step-00000008\n");
+    auto f = good(interrupted);
     CHECK_THAT(f.out, ContainsSubstring("3 rows after step 8 were cut"));
     CHECK(column(folder / "a", "params_hash") == hashes);
     CHECK(column(folder / "a", "step").size() == 11);

@@ -49,8 +49,26 @@ passes docs
 caught docs docs/lost.md 'see [this](nowhere.md)\n'
 caught docs docs/other.md '```cpp quotes src/gradients.cpp\n#include <plait/ops/norm.hpp>\n\nint x;\n```\n'
 caught docs docs/gone.md '```cpp quotes src/gone.cpp\nint x;\n```\n'
-mkdir "$tree/bin" && touch "$tree/bin/plait" && chmod +x "$tree/bin/plait"
-caught docs docs/run.md '```bash runs\nfalse\n```\n'
+caught docs docs/none.md '```sh\ntrue\n```\n'
+caught docs docs/open.md '```sh runs\ntrue\n'
+caught docs docs/indented.md 'text\n\n    true\n'
+caught docs docs/many.md "$(printf '```sh not run: why\\ntrue\\n```\\n%.0s' {1..9})"
+
+mkdir "$tree/bin"
+printf '#!/bin/sh\necho "one two"\nexit "${1:-0}"\n' >"$tree/bin/plait" && chmod +x "$tree/bin/plait"
+# says CODE PAGE CONTENT: the exit code of running a page
+says() {
+    plant docs/page.md "$2"
+    local code=0
+    bash "$house/commands.sh" "$tree" "$tree" docs/page.md >/dev/null || code=$?
+    ((code == $1)) || { echo "commands gives $code, not $1, for: $2"; failures=1; }
+    rm "$tree/docs/page.md"
+}
+says 0 '```sh runs\nplait 0\n```\n```text shown\ntwo\n```\n```sh fails 3\nplait 3\n```\n'
+says 1 '```sh runs\nplait 1\ntrue\n```\n'
+says 1 '```sh fails 2\nplait 1\n```\n'
+says 1 '```sh runs\nplait\n```\n```text shown\nthree\n```\n'
+says 1 '```sh not run: why\nplait\n```\n'
 
 compile_fail=$house/../compile_fail/check.sh
 compiler=${CXX:-c++}

@@ -96,6 +96,26 @@ TEST_CASE("the hash over ranks is that of one rank, whatever the layout") {
     }
 }
 
+TEST_CASE("every variable is gathered whole on rank 0, whatever the layout") {
+    auto const whole = make_state({}, 0);
+    for (auto const& l : layouts) {
+        run_ranks(l.ranks, [&](Communicator& world) {
+            auto const state = make_state(l, world.rank());
+            SharedState shared(world, state);
+            for (auto const& v : state->variables()) {
+                auto const got = shared.gather(*v);
+                check(static_cast<bool>(got) == (world.rank() == 0), "{} is on rank {}", v->path,
+                      world.rank());
+                if (!got) continue;
+                auto const wanted = whole->read(*named(*whole, v->path));
+                check(got.meta() == wanted.meta() &&
+                          std::equal(got.bytes().begin(), got.bytes().end(), wanted.bytes().begin()),
+                      "ranks {}, zero {}: {} differs", l.ranks, l.zero, v->path);
+            }
+        });
+    }
+}
+
 TEST_CASE("one changed weight of one rank is named with its tensor and two ranks, or changes the hash") {
     auto const whole = make_state({}, 0)->parameter_hash();
     std::string const path = "blocks.0.q.weight";

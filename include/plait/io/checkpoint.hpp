@@ -88,6 +88,10 @@ std::filesystem::path finish_checkpoint(std::filesystem::path const& run_folder,
 /// One process, after a failure anywhere: removes what lies aside.
 void abandon_checkpoint(std::filesystem::path const& run_folder) noexcept;
 
+/// Lets the text file `latest` name this checkpoint, one of a run's. A save that was killed after its rename
+/// leaves it naming an older one.
+void point_latest(Checkpoint const& checkpoint);
+
 /// Looks from the highest step down for a checkpoint whose manifest parses and whose files have the sizes and
 /// hashes that it lists. Reads the files of those it looks at whole; a damaged one is named with its tensor.
 /// A run without checkpoints gives none, and no note.

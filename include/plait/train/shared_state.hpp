@@ -57,6 +57,10 @@ class SharedState {
     /// element is not finite, and where copies differ: naming the parameter and two ranks.
     std::uint64_t parameter_hash() const;
 
+    /// What all ranks hold of a variable, whole, on rank 0; empty on the others. Of each block the first of
+    /// its holders sends its copy, and rank 0 takes them one at a time. Collective.
+    Array gather(Variable const& v) const;
+
   private:
     Communicator& world_;
     std::shared_ptr<State> state_;
