@@ -29,6 +29,14 @@ TEST_CASE("the page of schedules shows what they are") {
     for (auto const& row : schedule_table()) CHECK_THAT(page, ContainsSubstring(block_of(row)));
 }
 
+TEST_CASE("the page's table of one's own is 1F1B") {
+    auto const page = get_text(SOURCE_DIR "/docs/schedules.md");
+    auto const first = page.find("```\n0F0,");
+    REQUIRE(first != page.npos);
+    auto const table = page.substr(first + 4, page.find("```", first + 4) - first - 4);
+    CHECK(parse_schedule_csv(table, "page").slots == make_schedule("1f1b", 2, 1, 3).slots);
+}
+
 TEST_CASE("schedules are drawn as letters") {
     auto const s = make_schedule("zb-v", 1, 2, 2);
     CHECK(schedule_text(s, check_schedule(s)) ==
