@@ -2,6 +2,7 @@
 
 #include "plait/core/check.hpp"
 #include "plait/core/fields.hpp"
+#include "plait/core/nearest.hpp"
 #include "plait/parallel/mesh.hpp"
 
 #include <cstdint>
@@ -197,9 +198,5 @@ std::string value_text(std::string const& value);
 std::string value_text(std::vector<std::string> const& value);
 std::string value_text(Globs const& value);
 std::string value_text(Validation const& value);
-
-/// Of `known`, the one that the fewest typing errors (insert, delete, replace, swap neighbours) turn `name`
-/// into.
-std::string nearest_name(std::string_view name, std::vector<std::string> const& known);
 
 }  // namespace plait::tools

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "plait/parallel/plan.hpp"
+#include "plait/parallel/schedule.hpp"
 
 namespace plait::tools {
 namespace {
@@ -135,8 +136,7 @@ void check_plan(Checker const& c, PlanConfig const& p, DataConfig const& d) {
     check_mesh(c, p.mesh);
     c.want(p.zero >= 0 && p.zero <= 3, "plan.zero", "must be 0, 1, 2 or 3");
     bool const table = p.schedule.starts_with("csv:") && p.schedule.size() > 4;
-    if (!table)
-        c.one_of({"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "csv:FILE"}, "plan.schedule", p.schedule);
+    if (!table) c.one_of(schedule_names(), "plan.schedule", p.schedule);
     c.want(p.schedule != "csv:FILE", "plan.schedule", "FILE stands for the path of a table");
     c.at_least(1, "plan.virtual_stages", p.virtual_stages);
     c.at_least(1, "plan.micro_batches", p.micro_batches);

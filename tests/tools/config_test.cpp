@@ -185,6 +185,9 @@ TEST_CASE("a value out of range names key, value, origin and fix") {
     CHECK(contains(error_of_value("plan.mesh", "data=1,data=1"), "twice"));
     CHECK(error_of_value("plan.mesh", "data=1,tensor=1").empty());
     CHECK(error_of_value("plan.schedule", "csv:a.csv").empty());
+    CHECK(error_of_value("plan.schedule", "1f1p") ==
+          "plan.schedule = \"1f1p\" (command line): must be one of gpipe, 1f1b, interleaved, zb-h1, zb-v, "
+          "csv:FILE; the nearest is 1f1b");
     std::pair<char const*, char const*> const bad[] = {{"model.family", "lama"},
                                                        {"model.dim", "0"},
                                                        {"model.dim", "-8"},
