@@ -66,6 +66,9 @@ struct Arrangement {
     int tensor = 0;  // 0: no line speaks of the axis
     bool sequence = false;
 
+    MeshSizes sizes() const {
+        return {{"replica", replica}, {"data", data}, {"tensor", std::max(tensor, 1)}};
+    }
     /// Blocks of the batch, and ranks.
     int blocks() const { return replica * data; }
     int ranks() const { return blocks() * std::max(tensor, 1); }
@@ -154,7 +157,7 @@ inline Outcome train(Communicator& real, Subject const& s, Arrangement const& a,
                      Broken const& broken = {}) {
     auto decorated = broken.world ? broken.world(real) : nullptr;
     auto& world = decorated ? *decorated : real;
-    Mesh mesh(world, {{"replica", a.replica}, {"data", a.data}, {"tensor", std::max(a.tensor, 1)}});
+    Mesh mesh(world, a.sizes());
     auto t = training_on(mesh, s, a, broken);
     Outcome outcome;
     for (int i = 0; i < steps; ++i) {
