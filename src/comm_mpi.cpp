@@ -51,7 +51,7 @@ class MpiCommunicator final : public Communicator, Watch {
     }
 
     /// Ends the world, from outside of its calls.
-    void fail(std::string const& why) { world_->fail(why); }
+    void fail(CommunicationError const& why) { world_->fail(why); }
 
   protected:
     std::int64_t propose_context() override { return world_->next_context; }
@@ -80,7 +80,7 @@ class MpiCommunicator final : public Communicator, Watch {
     int tag(Channel channel) const { return 4 * context_ + static_cast<int>(channel); }
 
     void overdue(Operation const& op) noexcept override {
-        std::string why;
+        std::optional<CommunicationError> why;
         {
             std::lock_guard lock(mutex_);
             if (op.call.is_message()) {
@@ -95,7 +95,7 @@ class MpiCommunicator final : public Communicator, Watch {
                 if (!late.empty()) why = members_.missing(late, there, present_, world_->limit_seconds);
             }
         }
-        if (!why.empty()) world_->fail(why);
+        if (why) world_->fail(*why);
     }
     void unwinding(Call const* during) noexcept override { world_->fail(members_.unwinding(rank(), during)); }
 
@@ -366,10 +366,10 @@ void run_mpi(std::function<void(Communicator&)> const& f, MpiOptions options) {
     try {
         f(mpi);
     } catch (std::exception const& e) {
-        mpi.fail(fmt::format("rank {} failed: {}", rank, e.what()));
+        mpi.fail(failure_of_rank(rank, e.what()));
         rethrow_of_rank(rank, std::current_exception());
     } catch (...) {
-        mpi.fail(fmt::format("rank {} failed: an exception of unknown type", rank));
+        mpi.fail(failure_of_rank(rank, "an exception of unknown type"));
         rethrow_of_rank(rank, std::current_exception());
     }
 }

@@ -13,7 +13,9 @@
 #include <cstring>
 #include <list>
 #include <map>
+#include <optional>
 #include <set>
+#include <string_view>
 
 namespace plait::mpi {
 
@@ -37,6 +39,24 @@ class Requests {
     friend World;
     World& world_;
     std::vector<MPI_Request> all_;
+};
+
+/// A failure as it is sent: as much of its text, and as many of its ranks, as there is room for.
+struct Farewell {
+    std::int32_t witness = 0, count = 0;
+    std::array<std::int32_t, 62> ranks{};
+    std::array<char, 512> text{};
+
+    static Farewell of(CommunicationError const& why) {
+        Farewell f{.witness = why.witness};
+        f.count = static_cast<std::int32_t>(std::min(why.ranks.size(), f.ranks.size()));
+        std::copy_n(why.ranks.begin(), f.count, f.ranks.begin());
+        std::string_view(why.what()).copy(f.text.data(), f.text.size() - 1);
+        return f;
+    }
+    CommunicationError error() const {
+        return CommunicationError(text.data(), {ranks.begin(), ranks.begin() + count}, witness);
+    }
 };
 
 /// This process's MPI: headers of the contract on one duplicate of MPI_COMM_WORLD, payload on another. Parts
@@ -123,27 +143,26 @@ class World {
     }
 
     /// Ends the world: tells all ranks `why`. The first failure counts.
-    void fail(std::string const& why) {
+    void fail(CommunicationError const& why) {
         std::lock_guard lock(mutex_);
         hear();
-        if (!failure_.empty()) return;
+        if (failure_) return;
         failure_ = why;
-        why.copy(farewell_.data(), farewell_.size() - 1);
+        farewell_ = Farewell::of(why);
         for (int r = 0; r < size; ++r) {
             MPI_Request request;
             if (r == rank) continue;
-            MPI_Isend(farewell_.data(), static_cast<int>(farewell_.size()), MPI_CHAR, r, failure_tag, heads_,
-                      &request);
+            MPI_Isend(&farewell_, sizeof farewell_, MPI_BYTE, r, failure_tag, heads_, &request);
             MPI_Request_free(&request);
         }
     }
     bool failed() const {
         std::lock_guard lock(mutex_);
-        return !failure_.empty();
+        return failure_.has_value();
     }
     void check_failure() const {
         std::lock_guard lock(mutex_);
-        if (!failure_.empty()) throw CommunicationError(failure_);
+        if (failure_) throw *failure_;
     }
 
     /// Tells rank `to` that a communicator has ended (`later`: when the world does), and expects the same of
@@ -200,17 +219,16 @@ class World {
         int there = 0;
         MPI_Iprobe(MPI_ANY_SOURCE, failure_tag, heads_, &there, MPI_STATUS_IGNORE);
         if (!there) return;
-        std::array<char, sizeof farewell_> text{};
-        MPI_Recv(text.data(), static_cast<int>(text.size()), MPI_CHAR, MPI_ANY_SOURCE, failure_tag, heads_,
-                 MPI_STATUS_IGNORE);
-        if (failure_.empty()) failure_ = text.data();
+        Farewell theirs;
+        MPI_Recv(&theirs, sizeof theirs, MPI_BYTE, MPI_ANY_SOURCE, failure_tag, heads_, MPI_STATUS_IGNORE);
+        if (!failure_) failure_ = theirs.error();
     }
 
     mutable std::mutex mutex_;
     MPI_Comm heads_ = MPI_COMM_NULL, payload_ = MPI_COMM_NULL;
     bool finalises_ = false;
-    std::string failure_;
-    std::array<char, 512> farewell_{};
+    std::optional<CommunicationError> failure_;
+    Farewell farewell_;
     std::list<Leaving> leaving_;
 };
 

@@ -85,7 +85,7 @@ void or_abandon(SharedState const& shared, std::filesystem::path const& run_fold
 }  // namespace
 
 std::vector<NamedArray> parameter_arrays(State const& state) { return arrays_of(state, true); }
-std::vector<NamedArray> optimizer_arrays(State const& state) { return arrays_of(state, false); }
+std::vector<NamedArray> non_parameter_arrays(State const& state) { return arrays_of(state, false); }
 
 std::optional<Checkpoint> share_checkpoint(Communicator& world, std::optional<Checkpoint> const& found) {
     auto const folder = broadcast_text(world, found ? found->folder.string() : "");
@@ -116,7 +116,7 @@ std::optional<Checkpoint> share_checkpoint(Communicator& world, std::optional<Ch
 void restore_checkpoint(SharedState const& shared, Checkpoint const& checkpoint) {
     together(shared.world(), [&] {
         checkpoint.copy_weights_to(parameter_arrays(shared.state()));
-        checkpoint.copy_optimizer_to(optimizer_arrays(shared.state()));
+        checkpoint.copy_optimizer_to(non_parameter_arrays(shared.state()));
     });
 }
 
@@ -171,7 +171,7 @@ void CheckpointSaver::copy_blocks() {
     std::int64_t offset = 0;
     for (auto* arrays : {&weights_, &optimizer_})
         for (auto& a : *arrays) {
-            auto const padded = static_cast<std::size_t>(snapshot_bytes(a.meta));
+            auto const padded = static_cast<std::size_t>(placed_bytes(a.meta));
             auto* const source = a.bytes.data();
             a.bytes = {snapshot_.get() + offset, a.bytes.size()};
             if (run.empty() || from + run.size() != source) {
@@ -180,7 +180,7 @@ void CheckpointSaver::copy_blocks() {
                 run = {snapshot_.get() + offset, 0};
             }
             run = {run.data(), run.size() + padded};
-            offset += snapshot_bytes(a.meta);
+            offset += placed_bytes(a.meta);
         }
     copy();
 }

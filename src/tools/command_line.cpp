@@ -39,13 +39,13 @@ std::vector<Override> take_overrides(std::vector<std::string>& arguments) {
 }
 
 Dump dump_of(std::string const& text) {
-    std::vector<std::string> const names{"graph", "layout", "schedule", "memory", "program"};
+    std::vector<std::string> const names{"graph", "layout", "schedule", "memory", "program", "plan"};
     bool const graphviz = text.ends_with(".dot");
     auto name = graphviz ? text.substr(0, text.size() - 4) : text;
     auto found = std::find(names.begin(), names.end(), name);
     check<UsageError>(found != names.end(),
-                      "--dump {}: there is graph, layout, schedule, memory, program; the nearest is {}", text,
-                      nearest_name(name, names));
+                      "--dump {}: there is graph, layout, schedule, memory, program, plan; the nearest is {}",
+                      text, nearest_name(name, names));
     check<UsageError>(!graphviz || name == "graph" || name == "layout",
                       "--dump {}: only graph.dot and layout.dot are made for Graphviz", text);
     return {static_cast<Dump::What>(found - names.begin()), graphviz};
@@ -76,7 +76,7 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
         "Write params_hash of every step");
     app.add_flag("--resume", train.resume, "Go on from the newest checkpoint in run.out");
     app.add_option("--dump", dumps,
-                   "Print graph, graph.dot, layout, layout.dot, schedule, memory or program, and stop")
+                   "Print graph, graph.dot, layout, layout.dot, schedule, memory, program or plan, and stop")
         ->expected(1)
         ->take_all();
     app.add_flag("--dry-run", train.dry_run, "Print parameters, memory and mesh, and stop");

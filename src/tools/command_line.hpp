@@ -11,7 +11,7 @@ namespace plait::tools {
 
 /// Something to print instead of training: `--dump graph.dot`.
 struct Dump {
-    enum class What : std::uint8_t { graph, layout, schedule, memory, program };
+    enum class What : std::uint8_t { graph, layout, schedule, memory, program, plan };
     What what = What::graph;
     bool graphviz = false;
 };

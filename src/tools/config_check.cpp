@@ -4,6 +4,7 @@
 #include <bit>
 #include <charconv>
 
+#include "plait/graph/glob.hpp"
 #include "plait/parallel/plan.hpp"
 #include "plait/parallel/schedule.hpp"
 
@@ -193,6 +194,44 @@ void check_run(Checker const& c, RunConfig const& r) {
     c.not_yet(r.device == "cuda", "run.device", "cpu");
 }
 
+/// What shard lines divide of the model must have whole blocks. Of other numbers than these the parameter is
+/// named when a step is compiled.
+void check_divided(Checker const& c, Config const& config, MeshSizes const& sizes) {
+    struct Part {
+        char const* key;
+        std::int64_t size;
+        char const* parameter;
+        int dim;
+    };
+    auto const& m = config.model;
+    Part const parts[] = {{"model.vocab", m.vocab, "tokens.weight", 0},
+                          {"model.vocab", m.vocab, "head.weight", 0},
+                          {"model.heads", m.heads, "blocks.0.attention.q.weight", 0},
+                          {"model.heads", m.heads, "blocks.0.attention.o.weight", 1},
+                          {"model.hidden", m.hidden, "blocks.0.mlp.up.weight", 0},
+                          {"model.hidden", m.hidden, "blocks.0.mlp.down.weight", 1}};
+    for (auto const& text : config.plan.lines) {
+        auto const plan = Plan().line(text);
+        for (auto const& line : plan.lines()) {
+            auto const it = sizes.find(line.axis);
+            std::int64_t blocks = it == sizes.end() ? 1 : it->second;
+            bool const canonical = config.plan.bits == "layout" && line.axis == "tensor";
+            if (canonical) blocks = config.plan.bits_granularity.tensor;
+            for (auto const& p : parts) {
+                if (line.stores || line.dim != p.dim || !glob_matches(line.glob, p.parameter)) continue;
+                auto const below = p.size / blocks * blocks;
+                bool const vocabulary = p.key == std::string_view("model.vocab");
+                c.want(p.size % blocks == 0, p.key, "\"{}\" divides it into {} {}: use {}", text, blocks,
+                       canonical ? "leaves (plan.bits_granularity.tensor)" : "blocks",
+                       vocabulary || !below
+                           ? fmt::format("{}{}", below + blocks,
+                                         vocabulary ? "; tokens that no text has are never drawn" : "")
+                           : fmt::format("{} or {}", below, below + blocks));
+            }
+        }
+    }
+}
+
 }  // namespace
 
 void check_config(Config const& config) {
@@ -239,23 +278,11 @@ MeshSizes mesh_of(Config const& config, std::int64_t ranks) {
     auto const below = std::max(batch / blocks, std::int64_t{1}) * blocks;
     c.want(batch % blocks == 0, "data.batch", "replica x data = {} must divide it: use {} or {}", blocks,
            below, below + blocks);
-    // Each rank has a piece at least.
-    auto const pieces = std::max(p.micro_batches, blocks);
-    c.want(pieces % blocks == 0, "plan.micro_batches", "must be a multiple of replica x data = {}", blocks);
-    if (p.bits == "fast") return sizes;
-
-    auto power_of_two = [](std::int64_t n) { return std::has_single_bit(static_cast<std::uint64_t>(n)); };
-    for (auto const& [axis, n] : sizes)
-        c.want(power_of_two(n), key, "plan.bits = \"layout\" wants axes that are powers of two, not {} = {}",
-               axis, n);
-    c.want(power_of_two(pieces), "plan.micro_batches", "must be a power of two under plan.bits = \"layout\"");
-    auto cover = [&](std::string const& name, std::int64_t granule, std::string_view what, std::int64_t has) {
-        c.want(has <= granule, "plan.bits_granularity." + name,
-               "{} = {} is beyond it, and the bits depend on it: {} would cover it", what, has, has);
-    };
-    cover("data", p.bits_granularity.data, "replica x data", blocks);
-    cover("batch", p.bits_granularity.batch, "replica x data x micro-batches in time", pieces);
-    cover("tensor", p.bits_granularity.tensor, "tensor", size("tensor"));
+    auto const& g = p.bits_granularity;
+    auto const wrong = misfit(sizes, p.micro_batches, p.bits == "fast" ? Bits::fast : Bits::layout,
+                              {g.batch, g.data, g.tensor});
+    if (wrong) c.want(false, wrong->key == "mesh" ? key : "plan." + wrong->key, "{}", wrong->text);
+    check_divided(c, config, sizes);
     return sizes;
 }
 

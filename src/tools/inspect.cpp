@@ -56,6 +56,31 @@ std::string layout_text(Sections const& sections) {
     return text;
 }
 
+/// What the plan comes to: below each preset the lines that it stands for.
+std::string plan_text(PlanConfig const& config, Plan const& plan) {
+    std::string text;
+    auto entry = [&](std::string_view name, std::string const& value) {
+        text += fmt::format("{:<15}{}\n", name, value);
+    };
+    entry("mesh", plan.mesh().text());
+    entry("micro-batches", std::to_string(plan.micro_batches()));
+    entry("compute", std::string(name_of(plan.compute())));
+    auto const& g = plan.granularity();
+    entry("bits", plan.bits() == Bits::fast
+                      ? "fast"
+                      : fmt::format("layout: batch = {}, data = {}, tensor = {}", g.batch, g.data, g.tensor));
+    for (auto const& glob : plan.recompute()) entry("recompute", glob);
+    auto lines = config.lines;
+    if (config.zero > 0) lines.push_back(fmt::format("zero {}", config.zero));
+    for (auto const& line : lines) {
+        text += line + "\n";
+        auto const made = Plan().line(line).lines();
+        if (made.size() == 1 && to_string(made.front()) == line) continue;
+        for (auto const& l : made) text += "    " + to_string(l) + "\n";
+    }
+    return text;
+}
+
 std::string schedule_text(Mesh const& mesh, Program const& program) {
     auto text =
         fmt::format("{}, one stage; micro-batches of each: {}\n", ranks_text(mesh), program.micro_batches);
@@ -123,7 +148,7 @@ std::string dry_run_text(Config const& config, Programs const& programs, Outside
     return text + memory_text(programs, outside);
 }
 
-std::string dump_text(Dump const& dump, Programs const& programs) {
+std::string dump_text(Dump const& dump, Config const& config, Programs const& programs) {
     auto const& step = programs.train;
     switch (dump.what) {
         case Dump::What::graph:
@@ -142,6 +167,8 @@ std::string dump_text(Dump const& dump, Programs const& programs) {
             return memory_text(programs, measure_outside(0, programs.state->backend().workers()));
         case Dump::What::program:
             return step.program().text();
+        case Dump::What::plan:
+            return plan_text(config.plan, programs.plan);
     }
     return {};
 }

@@ -23,7 +23,7 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside);
 std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside);
 
 /// What --dump prints of the training step, as this rank of the mesh has it.
-std::string dump_text(Dump const& dump, Programs const& programs);
+std::string dump_text(Dump const& dump, Config const& config, Programs const& programs);
 
 std::int64_t count_parameters(State const& state);
 

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
+#include <numeric>
 #include <optional>
+#include <vector>
 
-#include "plait/comm/mpi.hpp"
 #include "plait/comm/threads.hpp"
 #include "plait/train/agreement.hpp"
 
@@ -37,34 +39,85 @@ std::pair<int, int> cores() {
     return {std::max(1, CPU_COUNT(&set)), all};
 }
 
-/// Whether `rank` tells of a failure of communication, which no rank can agree on any more: not of the news
-/// that another rank failed, as that one tells; else rank 0, or where it is the one that is gone, rank 1.
-bool tells(int rank, std::string const& what) {
-    if (what.starts_with("rank ") && what.find(" failed: ") != std::string::npos) return false;
-    bool const first_is_gone = what.find("rank 0 is missing") != std::string::npos ||
-                               what.find("rank 0 has left") != std::string::npos ||
-                               what.find("rank 0 ends by") != std::string::npos;
-    return rank == (first_is_gone ? 1 : 0);
+/// Whether srun started this process as a task of a step. In a batch script or an interactive shell Slurm
+/// sets SLURM_NTASKS and SLURM_PROCID too; such a step has no id, a name, or one of the highest 32-bit
+/// numbers.
+bool in_slurm_step(Environment const& environment) {
+    constexpr std::uint32_t first_special = 0xfffffff0;
+    for (auto const* name : {"SLURM_STEP_ID", "SLURM_STEPID"}) {
+        auto const* text = environment(name);
+        if (!text) continue;
+        std::string_view const t = text;
+        std::uint32_t id = 0;
+        auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), id);
+        return error == std::errc{} && end == t.data() + t.size() && id < first_special;
+    }
+    return false;
+}
+
+/// The tasks of each node in Slurm's "4(x2),3": 4, 4, 3. Nothing for another text.
+std::optional<std::vector<int>> tasks_of_nodes(std::string_view text) {
+    std::vector<int> tasks;
+    auto const* at = text.data();
+    auto const* const end = at + text.size();
+    auto number = [&](int& n) {
+        auto [next, error] = std::from_chars(at, end, n);
+        at = next;
+        return error == std::errc{} && n >= 1;
+    };
+    auto skip = [&](std::string_view word) {
+        bool const there = std::string_view(at, static_cast<std::size_t>(end - at)).starts_with(word);
+        if (there) at += word.size();
+        return there;
+    };
+    constexpr std::size_t most = 1 << 20;
+    do {
+        int n = 0, times = 1;
+        if (!number(n)) return {};
+        if (skip("(x") && !(number(times) && skip(")"))) return {};
+        if (tasks.size() + static_cast<std::size_t>(times) > most) return {};
+        tasks.insert(tasks.end(), static_cast<std::size_t>(times), n);
+    } while (skip(","));
+    return at == end ? std::optional(tasks) : std::nullopt;
+}
+
+/// Tasks of a step of `tasks` on this node, where Slurm says so.
+std::optional<int> slurm_tasks_here(Environment const& environment, int tasks) {
+    auto const node = number_in(environment, "SLURM_NODEID", 0);
+    // The last are the allocation's, which count where the step has all of it.
+    for (auto const* name : {"SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"}) {
+        auto const* text = environment(name);
+        if (!text) continue;
+        auto const all = tasks_of_nodes(text);
+        check<UsageError>(all.has_value(), "the environment has {}={}: Slurm writes it like 4(x2),3", name,
+                          text);
+        if (std::accumulate(all->begin(), all->end(), 0) != tasks) continue;
+        auto const at = static_cast<std::size_t>(node.value_or(0));
+        if (at < all->size() && (node || all->size() == 1)) return (*all)[at];
+    }
+    auto const most = number_in(environment, "SLURM_NTASKS_PER_NODE", 1);
+    return most ? std::optional(std::min(*most, tasks)) : std::nullopt;
 }
 
 }  // namespace
 
 Launcher find_launcher(Environment const& environment) {
     struct Variables {
-        char const *processes, *rank, *here;
+        char const *processes, *rank;
+        bool slurm;
     };
-    // Slurm sets the number of tasks of an allocation too, where no rank is set.
-    constexpr Variables known[] = {
-        {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
-        {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", nullptr},
-        {"SLURM_NTASKS", "SLURM_PROCID", nullptr}};
+    constexpr Variables known[] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", false},
+                                   {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", true},
+                                   {"SLURM_NTASKS", "SLURM_PROCID", true}};
     for (auto const& v : known) {
+        if (v.slurm && !in_slurm_step(environment)) continue;
         auto const processes = number_in(environment, v.processes, 1);
         auto const rank = number_in(environment, v.rank, 0);
         if (!processes || !rank) continue;
         check<UsageError>(*rank < *processes, "the environment has {}={} and {}={}: a rank below it", v.rank,
                           *rank, v.processes, *processes);
-        auto const here = v.here ? number_in(environment, v.here, 1) : std::nullopt;
+        auto const here = v.slurm ? slurm_tasks_here(environment, *processes)
+                                  : number_in(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", 1);
         return {*processes, *rank, here.value_or(*processes), v.processes};
     }
     return {};
@@ -145,7 +198,7 @@ void check_world(Launcher const& launcher, Communicator const& world) {
                             launcher.variable, launcher.processes, world.size());
 }
 
-int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f) {
+int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f, MpiOptions options) {
     int code = 0;
     auto tell = [&](std::exception const& e, bool speaks, std::string const& who = "") {
         bool const misused = dynamic_cast<UsageError const*>(&e) != nullptr;
@@ -164,7 +217,7 @@ int run_processes(Launcher const& launcher, std::function<void(Communicator&)> c
         } catch (AgreedError const& e) {
             tell(e, world.rank() == 0 && first);
         } catch (CommunicationError const& e) {
-            tell(e, tells(world.rank(), e.what()));
+            tell(e, world.rank() == e.witness);
             throw;
         } catch (std::exception const& e) {
             tell(e, true, world.size() > 1 ? fmt::format("rank {}: ", world.rank()) : "");
@@ -172,7 +225,7 @@ int run_processes(Launcher const& launcher, std::function<void(Communicator&)> c
         }
     };
     try {
-        run_mpi(run);
+        run_mpi(run, options);
     } catch (std::exception const&) {
         if (code == 0) throw;  // no rank's failure, which has been told: there is no world
     }

@@ -7,6 +7,7 @@
 
 #include "config.hpp"
 #include "plait/comm/communicator.hpp"
+#include "plait/comm/mpi.hpp"
 
 namespace plait::tools {
 
@@ -20,7 +21,8 @@ struct Launcher {
 /// A variable of the environment, or null.
 using Environment = std::function<char const*(char const* name)>;
 
-/// Reads Open MPI's variables, or else Slurm's. Throws UsageError for one that is no number.
+/// Reads Open MPI's variables, or else Slurm's where srun started a step of tasks: what sbatch starts is one
+/// process, whatever the allocation has. Throws UsageError for one that is no number.
 Launcher find_launcher(Environment const& environment);
 Launcher find_launcher();
 /// Whether this process speaks for all that a launcher started, before they can talk to each other.
@@ -51,9 +53,10 @@ int workers_of_rank(Config const& config, World const& world);
 void run_threads(int ranks, std::function<void(Communicator&)> const& f);
 
 /// Runs f with the world of all processes and gives the exit code. A failure is told on standard error
-/// before any process ends: by the rank that failed, by rank 0 when all failed alike. Throws UsageError where
-/// there is no world to join.
-int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f);
+/// before any process ends: by the rank that failed, by rank 0 when all failed alike, by one that waits where
+/// others are missing. Throws UsageError where there is no world to join.
+int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f,
+                  MpiOptions options = {});
 
 /// Throws AgreedUsageError where MPI has not joined all processes that the launcher started.
 void check_world(Launcher const& launcher, Communicator const& world);

@@ -86,7 +86,7 @@ std::int64_t planned_snapshot(Programs const& programs) {
     }
     std::int64_t bytes = 0;
     for (auto v : BlockHolders(std::move(places), variables.size()).written_by(mesh.rank()))
-        bytes += snapshot_bytes(programs.state->block_of(*variables[v]));
+        bytes += placed_bytes(programs.state->block_of(*variables[v]));
     return bytes;
 }
 

@@ -188,7 +188,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     auto backend = cpu_backend(workers_of_rank(config, cluster));
     auto programs = compile_programs(config, mesh, backend);
     plan_sampler(config, programs);
-    for (auto const& d : arguments.dumps) fmt::print("{}", dump_text(d, programs));
+    for (auto const& d : arguments.dumps) fmt::print("{}", dump_text(d, config, programs));
     if (!arguments.dry_run) return 0;
     std::int64_t text = 0;
     auto outside = measure_outside(0, backend->workers());

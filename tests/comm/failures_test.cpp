@@ -151,6 +151,55 @@ TEST_CASE("a failure in a part of the world ends all of it, and names world rank
           "tensor: rank 1 (world rank 3) calls barrier as call 1, rank 0 (world rank 2) all_reduce of 4 f32");
 }
 
+TEST_CASE("a failure says which ranks of the world it is about, and who tells of it", "[alone]") {
+    struct Told {
+        std::vector<int> ranks;
+        int witness = -1;
+    };
+    // On every rank; of a world of four in halves 0 2 and 1 3.
+    auto told = [](std::function<void(Communicator&, Communicator&)> const& f) {
+        std::vector<Told> all(4);
+        auto rank = [&](Communicator& c) {
+            auto half = c.split(c.rank() % 2, 0, "data");
+            try {
+                f(c, *half);
+            } catch (CommunicationError const& e) {
+                all[static_cast<std::size_t>(c.rank())] = {e.ranks, e.witness};
+            }
+        };
+        run_ranks(4, rank, {.limit_seconds = 0.5, .hung = [](std::string const&) {}});
+        for (auto const& t : all) CHECK((t.ranks == all[1].ranks && t.witness == all[1].witness));
+        return all[1];
+    };
+    auto x = [] { return std::vector<float>(4); };
+    auto hangs = [&](int who) {
+        return told([&, who](Communicator& c, Communicator& half) {
+            // The other half comes later, so that who waits for the rank itself finds out first.
+            if (c.rank() == who) std::this_thread::sleep_for(1s);
+            else if (c.rank() % 2 != who % 2) std::this_thread::sleep_for(200ms);
+            half.barrier().wait();
+            c.barrier().wait();
+        });
+    };
+    auto first = hangs(0), last = hangs(3);
+    CHECK((first.ranks == std::vector<int>{0} && first.witness == 2));
+    CHECK((last.ranks == std::vector<int>{3} && last.witness == 1));
+    auto differs = told([&](Communicator& c, Communicator& half) {
+        auto y = x();
+        if (c.rank() == 3) half.all_reduce(std::span(y), Combine::sum).wait();
+        half.barrier().wait();
+        c.barrier().wait();
+    });
+    CHECK((differs.ranks == std::vector<int>{3} && differs.witness == 1));
+    auto message = told([&](Communicator& c, Communicator& half) {
+        auto y = x();
+        if (c.rank() == 3) half.send(std::span(y), 0).wait();
+        if (c.rank() == 1) half.recv(std::span(y).first(2), 1).wait();
+        c.barrier().wait();
+    });
+    CHECK((message.ranks == std::vector<int>{1, 3} && message.witness == 1));
+}
+
 TEST_CASE("run_ranks throws the first failure, naming the rank", "[alone]") {
     CHECK_THROWS_WITH(run_ranks(3,
                                 [](Communicator& c) {
@@ -209,8 +258,8 @@ TEST_CASE("a world can be ended from outside", "[alone]") {
         CHECK_THROWS_WITH(c->barrier().wait(), "stop");
     });
     std::this_thread::sleep_for(5ms);
-    world.fail("stop");
-    world.fail("later");
+    world.fail(CommunicationError("stop"));
+    world.fail(CommunicationError("later"));
     rank.join();
     CHECK(world.failure() == "stop");
 }

@@ -175,7 +175,42 @@ TEST_CASE("every dump prints something of its own and starts nothing") {
     CHECK_THAT(dump("memory"), ContainsSubstring("weights"));
     CHECK_THAT(dump("layout"), ContainsSubstring("partial(sum)"));
     CHECK_THAT(dump("schedule"), ContainsSubstring("micro-batch 3"));
+    CHECK_THAT(dump("plan"), ContainsSubstring("mesh           replica=1, data=1, pipeline=1, tensor=1"));
     CHECK_FALSE(std::filesystem::exists(folder / "a"));
+}
+
+TEST_CASE("presets are printed with the lines that they stand for, and those make the same run") {
+    ScratchFolder folder;
+    std::string const own = "store norm.weight data * of optimizer";
+    auto run = [&](std::string const& name, std::string const& lines, Arguments const& more) {
+        return small_run(folder / name,
+                         Arguments{"--plan.lines=" + lines, "--run.cluster=threads:2", "--plan.mesh=tensor=2",
+                                   "--plan.bits=layout", "--data.batch=8", "--run.steps=2"} +
+                             more);
+    };
+    auto const presets = "[\"megatron tensor\", \"sequence tensor\", \"" + own + "\"]";
+    auto const lines = lines_of(good(run("a", presets, {"--plan.zero=1", "--dump", "plan"})).out);
+    std::vector<std::string> made, names;
+    for (auto const& line : lines) {
+        if (line.starts_with("    ")) made.push_back(line.substr(4));
+        else names.push_back(line);
+    }
+    for (auto const& name :
+         {std::string("megatron tensor"), std::string("sequence tensor"), own, std::string("zero 1"),
+          std::string("mesh           replica=1, data=1, "
+                      "pipeline=1, tensor=2")}) {
+        CAPTURE(name);
+        CHECK(std::count(names.begin(), names.end(), name) == 1);
+    }
+    CHECK(made == std::vector<std::string>{
+                      "shard blocks.**.{q,k,v,gate,up}.{weight,bias} tensor 0",
+                      "shard blocks.**.{o,down}.weight tensor 1", "shard {tokens,head}.weight tensor 0",
+                      "store {tokens,blocks.*}.out tensor 1 of activation", "store ** data * of optimizer"});
+    std::string written;
+    for (auto const& line : made) written += (written.empty() ? "[\"" : ", \"") + line + "\"";
+    good(run("a", presets, {"--plan.zero=1"}));
+    good(run("b", written + ", \"" + own + "\"]", {}));
+    CHECK(column(folder / "a", "params_hash") == column(folder / "b", "params_hash"));
 }
 
 #endif

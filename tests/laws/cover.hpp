@@ -2,12 +2,32 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace tests {
 
 /// One choice for each column of a table.
 using Choices = std::vector<int>;
+
+/// All rows of a table whose columns have this many choices, but those that `has` refuses.
+template <class Has>
+std::vector<Choices> all_choices(Choices const& sizes, Has const& has) {
+    std::vector<Choices> rows;
+    Choices row(sizes.size(), 0);
+    auto fill = [&](auto const& self, std::size_t column) -> void {
+        if (column == row.size()) {
+            if (has(std::as_const(row))) rows.push_back(row);
+            return;
+        }
+        for (row[column] = 0; row[column] < sizes[column]; ++row[column]) self(self, column + 1);
+    };
+    fill(fill, 0);
+    return rows;
+}
+inline std::vector<Choices> all_choices(Choices const& sizes) {
+    return all_choices(sizes, [](Choices const&) { return true; });
+}
 
 /// Rows among `rows` in which any two columns take every pair of choices that some row has: faults that two
 /// choices together bring out are met by one of few runs. Greedy, in a fixed order.

@@ -35,23 +35,12 @@ Case case_of(Choices const& c) {
 
 /// All that the granularities cover; `model` below 0 takes every model.
 std::vector<Choices> table(int model = -1) {
-    std::vector<Choices> rows;
-    Choices c(7, 0);
-    constexpr int sizes[] = {5, 2, 4, 10, 4, 4, 2};
     auto models = static_cast<int>(subjects().size());
-    REQUIRE(models == sizes[0]);
-    auto fill = [&](auto const& self, std::size_t column) -> void {
-        if (column == c.size()) {
-            auto [replica, data] = meshes[static_cast<std::size_t>(c[3])];
-            Arrangement a{.replica = replica, .data = data, .micro = micros[c[4]]};
-            if (a.covered(granularities[c[2]])) rows.push_back(c);
-            return;
-        }
-        for (c[column] = 0; c[column] < sizes[column]; ++c[column])
-            if (column || model < 0 || c[0] == model) self(self, column + 1);
-    };
-    fill(fill, 0);
-    return rows;
+    return all_choices({models, 2, 4, 10, 4, 4, 2}, [&](Choices const& c) {
+        auto [replica, data] = meshes[static_cast<std::size_t>(c[3])];
+        Arrangement a{.replica = replica, .data = data, .micro = micros[c[4]]};
+        return (model < 0 || c[0] == model) && a.covered(granularities[c[2]]);
+    });
 }
 
 void check_law(std::vector<Choices> const& rows) {
@@ -84,14 +73,7 @@ TEST_CASE("subjects differ in their bits") {
 TEST_CASE("fast layouts have the losses of one rank, nearly") {
     // model, compute, mesh, micro-batches, zero, recompute
     constexpr std::pair<int, int> fast_meshes[] = {{1, 1}, {1, 2}, {1, 3}, {2, 1}, {1, 6}, {2, 3}, {3, 2}};
-    std::vector<Choices> rows;
-    for (int model = 0; model < 5; ++model)
-        for (int compute = 0; compute < 2; ++compute)
-            for (int mesh = 0; mesh < 7; ++mesh)
-                for (int micro = 0; micro < 2; ++micro)
-                    for (int zero = 0; zero < 4; ++zero)
-                        for (int again = 0; again < 2; ++again)
-                            rows.push_back({model, compute, mesh, micro, zero, again});
+    auto const rows = all_choices({5, 2, 7, 2, 4, 2});
     auto chosen = pairwise(rows);
     for (auto const& row : chosen) {
         auto at = [&](std::size_t i) { return static_cast<std::size_t>(row[i]); };

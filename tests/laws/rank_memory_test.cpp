@@ -14,40 +14,43 @@ struct Case {
     Arrangement arrangement;
     int rank = 0;
 
-    Mesh mesh() const { return Mesh({{"replica", arrangement.replica}, {"data", arrangement.data}}, rank); }
+    Mesh mesh() const { return Mesh(arrangement.sizes(), rank); }
     std::string text() const {
         return text_of(subject, arrangement) +
                fmt::format(", rank {}{}", rank, arrangement.bits == Bits::fast ? ", fast" : "");
     }
 };
 
-/// Pairwise over model, compute, mesh, micro-batches, zero, recompute, bits, rank.
+/// Pairwise over model, compute, mesh, micro-batches, zero, recompute, bits, rank, sequence.
 std::vector<Case> cases() {
-    constexpr std::pair<int, int> meshes[] = {{1, 1}, {1, 2}, {2, 2}, {1, 4}};
+    struct Mesh3 {
+        int replica, data, tensor;
+    };
+    constexpr Mesh3 meshes[] = {{1, 1, 0}, {1, 2, 0}, {2, 2, 0}, {1, 4, 0}, {1, 1, 2}, {1, 1, 4}, {1, 2, 2}};
     constexpr int micros[] = {1, 2, 4};
-    std::vector<Choices> rows;
-    for (int model = 0; model < 5; ++model)
-        for (int compute = 0; compute < 2; ++compute)
-            for (int mesh = 0; mesh < 4; ++mesh)
-                for (int micro = 0; micro < (mesh > 1 ? 2 : 3); ++micro)
-                    for (int zero = 0; zero < 4; ++zero)
-                        for (int again = 0; again < 2; ++again)
-                            for (int bits = 0; bits < 2; ++bits)
-                                for (int last = 0; last < (mesh ? 2 : 1); ++last)
-                                    rows.push_back({model, compute, mesh, micro, zero, again, bits, last});
+    auto const rows = all_choices({5, 2, 7, 3, 4, 2, 2, 2, 2}, [&](Choices const& c) {
+        auto const& m = meshes[c[2]];
+        auto const ranks = m.replica * m.data * std::max(m.tensor, 1);
+        return (m.replica * m.data < 4 || c[3] < 2) && (ranks > 1 || !c[7]) && (m.tensor || !c[8]);
+    });
     std::vector<Case> all;
     for (auto const& row : pairwise(rows)) {
         auto at = [&](std::size_t i) { return static_cast<std::size_t>(row[i]); };
         Case c{subjects()[at(0)], {}};
         c.subject.compute = row[1] ? bf16 : f32;
-        auto [replica, data] = meshes[at(2)];
-        c.arrangement = {.replica = replica,
-                         .data = data,
+        auto const& m = meshes[at(2)];
+        c.arrangement = {.replica = m.replica,
+                         .data = m.data,
                          .micro = micros[at(3)],
                          .zero = row[4],
                          .recompute = row[5] == 1,
-                         .bits = row[6] ? Bits::layout : Bits::fast};
-        c.rank = row[7] ? replica * data - 1 : 0;
+                         .bits = row[6] ? Bits::layout : Bits::fast,
+                         .tensor = m.tensor,
+                         .sequence = row[8] == 1};
+        // What an axis of 4 divides, in leaves too.
+        if (m.tensor)
+            c.subject.config.vocab = 96, c.subject.config.kv_heads = 4, c.subject.granularity.tensor = 4;
+        c.rank = row[7] ? c.arrangement.ranks() - 1 : 0;
         all.push_back(std::move(c));
     }
     return all;
@@ -154,6 +157,59 @@ TEST_CASE("a rank holds one part of what is stored divided") {
     }
 }
 
+TEST_CASE("a rank of the tensor axis holds its part of what the lines divide, and the rest whole") {
+    for (auto s : {llama(), untied_llama(), gpt2()})
+        for (int tensor : {2, 4}) {
+            CAPTURE(s.name, tensor);
+            // Every block is a multiple of 64 bytes.
+            s.config.dim = 128, s.config.hidden = 256, s.config.vocab = 128;
+            auto t = compiled({s, {.bits = Bits::fast, .tensor = tensor}});
+            std::int64_t divided = 0, whole = 0;
+            for (auto const& v : t.state->variables()) {
+                if (v->kind != VariableKind::parameter) continue;
+                auto const ends = [&](std::string_view with) { return v->path.ends_with(with); };
+                // Norms, positions, and the biases of what is added up over the ranks.
+                bool const all = v->path.find("norm") != std::string::npos || ends("positions.weight") ||
+                                 ends(".o.bias") || ends(".down.bias");
+                (all ? whole : divided) += v->meta.bytes();
+            }
+            auto const m = t.step->memory();
+            CHECK(divided > 20 * whole);
+            CHECK(m.weights == divided / tensor + whole);
+            CHECK(m.optimizer == 2 * m.weights);
+            // ZeRO divides each of these by the data axis too.
+            auto zero = compiled({s, {.data = 2, .zero = 3, .bits = Bits::fast, .tensor = tensor}});
+            CHECK(zero.step->memory().weights == m.weights / 2);
+        }
+}
+
+TEST_CASE("with the sequence split a rank holds its part of the norms' activations") {
+    // What the norms of the blocks leave for backward, of a rank.
+    auto kept = [](Subject const& s, Arrangement const& a) {
+        auto const t = compiled({s, a});
+        std::int64_t bytes = 0;
+        for (auto const& i : t.step->program().instructions) {
+            bool const norm = i.op.name() == "rms_norm" || i.op.name() == "layer_norm";
+            if (norm && i.origin.phase == Phase::forward)
+                for (auto const& out : i.out) bytes += out.meta.bytes();
+        }
+        return std::pair(bytes, t.step->memory().activations);
+    };
+    for (auto s : {llama(), gpt2()})
+        for (auto compute : {f32, bf16})
+            for (int tensor : {2, 4}) {
+                CAPTURE(s.name, name_of(compute), tensor);
+                s.compute = compute;
+                Arrangement a{.bits = Bits::fast, .tensor = tensor};
+                auto const [whole, more] = kept(s, a);
+                a.sequence = true;
+                auto const [part, less] = kept(s, a);
+                CHECK(part > 0);
+                CHECK(part * tensor == whole);
+                CHECK(less < more);
+            }
+}
+
 TEST_CASE("gradients and weights of a rank leave scratch as zero grows") {
     auto s = llama();
     s.config.dim = 64, s.config.hidden = 256, s.config.vocab = 128, s.config.layers = 4, s.batch = 8;
@@ -173,7 +229,7 @@ TEST_CASE("a rank takes what its plan says") {
         run_ranks(c.arrangement.ranks(), [&](Communicator& world) {
             auto r = static_cast<std::size_t>(world.rank());
             auto counting = std::make_shared<Counting>();
-            Mesh mesh(world, {{"replica", c.arrangement.replica}, {"data", c.arrangement.data}});
+            Mesh mesh(world, c.arrangement.sizes());
             auto t = training_on(mesh, c.subject, c.arrangement, {.backend = counting});
             planned[r] = t.step->memory().total();
             t(), t();

@@ -45,6 +45,9 @@ std::vector<Row> const rows{
 
     {Reduce{ReduceFn::sum, {2}}, "f32[3, 4]", {"reduce", "dims [2]", "[3, 4]"}},
     {Reduce{ReduceFn::sum, {1, 0}}, "f32[3, 4]", {"reduce", "dims [1, 0] must ascend"}},
+    {Reduce{ReduceFn::max, {0}},
+     "u8[3, 4]",
+     {"reduce max: the input given as u8[3, 4], want f32 or bf16 or f64 or i32 or i64"}},
     {Expand{{0}}, "f32[3], f32[2, 4]", {"expand", "dim 0 has size 3", "dim 1", "size 4"}},
     {Expand{{0, 1}}, "f32[3], f32[2, 3]", {"expand", "1 dims", "2 repeated"}},
     {Expand{{0}}, "f32[3], i32[2, 3]", {"expand", "cast"}},

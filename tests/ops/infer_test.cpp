@@ -44,7 +44,7 @@ std::vector<Row> const rows{
     {Reduce{total, {1}}, "u8[2, 3]", "i32[2]"},
     {Reduce{total, {}}, "bf16[2]", "f32[2]"},
     {Reduce{most, {1}}, "bf16[2, 3]", "bf16[2]"},
-    {Reduce{most, {0}}, "u8[2, 3]", "u8[3]"},
+    {Reduce{most, {0}}, "i64[2, 3]", "i64[3]"},
     {Expand{{0, 2}}, "f32[3], bf16[2, 3, 4]", "bf16[2, 3, 4]"},
     {Expand{{}}, "f32[3], bf16[3]", "bf16[3]"},
     {Softmax{}, "bf16[2, 3]", "bf16[2, 3]"},

@@ -80,13 +80,19 @@ TEST_CASE("a mesh beyond the granularity is refused with the value that covers i
     };
     CHECK(refused(mesh(4), 8, {8, 4, 2}) == "");
     CHECK_THAT(refused(mesh(8), 8, {8, 4, 2}),
-               ContainsSubstring("replica x data = 8") && ContainsSubstring("data = 8 would cover it"));
-    CHECK_THAT(refused(mesh(4), 16, {8, 4, 2}), ContainsSubstring("batch = 16 would cover it"));
-    CHECK_THAT(refused(mesh(1, 4), 1, {8, 8, 2}), ContainsSubstring("tensor = 4 would cover it"));
-    CHECK_THAT(refused(mesh(3), 3, {8, 8, 2}), ContainsSubstring("axes that are powers of two: data = 3"));
-    CHECK_THAT(refused(mesh(2), 6, {8, 8, 2}), ContainsSubstring("power of two, not 6"));
+               ContainsSubstring("plan: bits_granularity.data = 4: replica x data = 8 is beyond it") &&
+                   ContainsSubstring("8 would cover it"));
+    CHECK_THAT(refused(mesh(4), 16, {8, 4, 2}),
+               ContainsSubstring("bits_granularity.batch = 8: ") && ContainsSubstring("16 would cover it"));
+    CHECK_THAT(refused(mesh(1, 4), 1, {8, 8, 2}),
+               ContainsSubstring("bits_granularity.tensor = 2: tensor = 4 is beyond it"));
+    CHECK_THAT(refused(mesh(3), 3, {8, 8, 2}),
+               ContainsSubstring(
+                   "plan: mesh = data=3: bits = \"layout\" wants axes that are powers of two, not data = 3"));
+    CHECK_THAT(refused(mesh(2), 6, {8, 8, 2}),
+               ContainsSubstring("plan: micro_batches = 6: must be a power of two"));
     CHECK_THAT(refused(mesh(4), 6, {8, 8, 2}),
-               ContainsSubstring("6 micro-batches do not divide over replica x data = 4"));
+               ContainsSubstring("plan: micro_batches = 6: must be a multiple of replica x data = 4"));
 }
 
 TEST_CASE("lines that cannot hold are refused by name") {

@@ -1,13 +1,72 @@
 #include "catch.hpp"
+#include "laws/cover.hpp"
 #include "laws/ranks.hpp"
 #include "plait/comm/mpi.hpp"
 
 #include <cstdlib>
+#include <functional>
 
 using namespace plait;
 using namespace tests;
 
-// Hidden: tests/CMakeLists.txt starts it under mpirun, as MPI serves a process once.
+// Hidden: tests/CMakeLists.txt starts each under mpirun, as MPI serves a process once.
+
+namespace {
+
+/// Trains every layout of the rows on all processes, and one rank in the same process; how many.
+int check_rows(std::vector<Choices> const& rows,
+               std::function<std::pair<Subject, Arrangement>(Choices const&)> const& case_of) {
+    int size = 0, layouts = 0;
+    REQUIRE_NOTHROW(run_mpi([&](Communicator& world) {
+        size = world.size();
+        for (auto const& row : rows) {
+            auto const [s, a] = case_of(row);
+            auto const& want = wanted(s, Bits::layout, true);
+            check(train(world, s, a) == want, "{}: rank {} has other bits", text_of(s, a), world.rank());
+            ++layouts;
+        }
+        if (world.rank() == 0) fmt::print("{} layouts over tensor have the bits of one rank\n", layouts);
+    }));
+    CHECK(layouts == static_cast<int>(rows.size()));
+    return size;
+}
+
+int test_ranks() {
+    auto const* ranks = std::getenv("PLAIT_TEST_RANKS");
+    return std::atoi(ranks ? ranks : "1");
+}
+
+/// Layouts over tensor, or data x tensor, of all processes: model, compute, tensor all or half of them,
+/// micro-batches, zero, recompute, sequence.
+void check_tensor_layouts(std::function<std::vector<Choices>(std::vector<Choices> const&)> const& cover) {
+    auto const ranks = test_ranks();
+    auto const rows = all_choices({5, 2, ranks > 2 ? 2 : 1, 2, 4, 2, 2});
+    auto case_of = [&](Choices const& c) {
+        auto s = subjects()[static_cast<std::size_t>(c[0])];
+        s.config.vocab = 96, s.config.kv_heads = 4, s.granularity = {8, 8, 4};
+        s.compute = c[1] ? bf16 : f32;
+        int const data = c[2] ? 2 : 1;
+        return std::pair(s, Arrangement{.data = data,
+                                        .micro = 1 + c[3],
+                                        .zero = c[4],
+                                        .recompute = c[5] == 1,
+                                        .tensor = ranks / data,
+                                        .sequence = c[6] == 1});
+    };
+    CHECK(check_rows(cover(rows), case_of) == ranks);
+}
+
+}  // namespace
+
+TEST_CASE("processes that divide tensor have the bits of one rank", "[.][mpi_tensor]") {
+    if (!mpi_available()) SKIP("built without MPI");
+    check_tensor_layouts(pairwise);
+}
+
+TEST_CASE("processes that divide tensor have the bits of one rank on all layouts", "[.][mpi_tensor_all]") {
+    if (!mpi_available()) SKIP("built without MPI");
+    check_tensor_layouts([](auto const& rows) { return rows; });
+}
 
 TEST_CASE("processes under mpirun have the bits of one rank", "[.][mpi]") {
     if (!mpi_available()) SKIP("built without MPI");
@@ -28,7 +87,6 @@ TEST_CASE("processes under mpirun have the bits of one rank", "[.][mpi]") {
                         ++layouts;
                     }
     }));
-    auto const* ranks = std::getenv("PLAIT_TEST_RANKS");
-    CHECK(size == std::atoi(ranks ? ranks : "1"));
+    CHECK(size == test_ranks());
     CHECK(layouts == 48);
 }

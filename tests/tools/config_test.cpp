@@ -306,10 +306,9 @@ TEST_CASE("a mesh must be the world, divide the batch and lie within the granula
           "data.batch = 16 (default): replica x data = 32 must divide it: use 32 or 64");
     CHECK(error("data=2", 2, {batch("12"), micro("3")}) ==
           "plan.micro_batches = 3 (command line): must be a multiple of replica x data = 2");
-    CHECK(contains(
-        error("data=3", 3, {layout, batch("24")}),
-        "plan.mesh = \"data=3\" (command line): plan.bits = \"layout\" wants axes that are powers of "
-        "two, not data = 3"));
+    CHECK(contains(error("data=3", 3, {layout, batch("24")}),
+                   "plan.mesh = \"data=3\" (command line): bits = \"layout\" wants axes that are powers of "
+                   "two, not data = 3"));
     CHECK(contains(error("", 3, {layout, batch("24")}), "run.cluster = \"threads:3\" (command line): "));
     CHECK(contains(error("data=2", 2, {layout, batch("48"), micro("6")}),
                    "plan.micro_batches = 6 (command line): must be a power of two"));
@@ -327,6 +326,39 @@ TEST_CASE("a mesh must be the world, divide the batch and lie within the granula
     CHECK(contains(error_of("", {layout, batch("20")}),
                    "data.batch = 20 (command line): plan.bits = \"layout\" cuts it into "
                    "plan.bits_granularity.batch = 8 leaves"));
+}
+
+TEST_CASE("what shard lines divide of the model is checked by its key, with sizes that do") {
+    auto error = [](std::vector<Override> more, std::string const& lines = "[\"megatron tensor\"]") {
+        more.push_back(override_of("plan.lines", lines));
+        more.push_back(override_of("plan.mesh", "tensor=4"));
+        more.push_back(override_of("run.cluster", "threads:4"));
+        auto config = with(more);
+        check_config(config);
+        return message_of<UsageError>([&] { mesh_of(config, 4); });
+    };
+    auto vocab = [](char const* n) { return override_of("model.vocab", n); };
+    auto layout = [](char const* granule) {
+        return std::vector<Override>{override_of("plan.bits", "layout"),
+                                     override_of("plan.bits_granularity.tensor", granule)};
+    };
+    CHECK(error({}).empty());
+    CHECK(error({vocab("260")}).empty());
+    CHECK(error({vocab("257")}) ==
+          "model.vocab = 257 (command line): \"megatron tensor\" divides it into 4 blocks: use 260; tokens "
+          "that "
+          "no text has are never drawn");
+    CHECK(error({vocab("257")}, "[\"shard blocks.** tensor 0\"]").empty());
+    auto canonical = layout("8");
+    canonical.push_back(vocab("260"));
+    CHECK(contains(error(canonical), "into 8 leaves (plan.bits_granularity.tensor): use 264;"));
+    auto heads = [](char const* n) { return override_of("model.heads", n); };
+    auto dim = override_of("model.dim", "96");
+    CHECK(error({dim, heads("6")}) ==
+          "model.heads = 6 (command line): \"megatron tensor\" divides it into 4 blocks: use 4 or 8");
+    CHECK(contains(error({dim, heads("2")}), "into 4 blocks: use 4"));
+    CHECK(contains(error({dim, heads("6")}, "[\"shard **.o.weight tensor 1\"]"), "model.heads = 6"));
+    CHECK(contains(error({override_of("model.hidden", "130")}), "into 4 blocks: use 128 or 132"));
 }
 
 TEST_CASE("the nearest name counts swaps, and an exact name is nearest to itself") {

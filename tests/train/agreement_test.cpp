@@ -102,6 +102,25 @@ TEST_CASE("ranks that claim the same agree; of others the one that differs is na
     CHECK(contains(keys.front(), "what a run is made of: rank 1 has 2 entries"));
 }
 
+TEST_CASE("of long texts that differ the part is shown where they do") {
+    auto shown = [](std::string const& theirs, std::string const& ours) {
+        auto text = messages<AgreedUsageError>(2, [&](Communicator& w) {
+                        agree(w, {{"the plan", w.rank() ? theirs : ours}});
+                    }).front();
+        CHECK(std::count(text.begin(), text.end(), '\n') == 0);
+        return text;
+    };
+    std::string const same(200, 'x'), tail = " " + std::string(300, 'y');
+    CHECK(shown("data=2 " + same + " zero=1", "data=2 " + same + " zero=2") ==
+          "the ranks disagree on the plan: rank 1 has ...zero=1, rank 0 ...zero=2: start them alike");
+    CHECK(contains(shown(same + "\na b" + tail, same + "\na c" + tail), "rank 1 has ...b yyy"));
+    CHECK(contains(shown(same + "\na b" + tail, same + "\na c" + tail), "yyy...: start them alike"));
+    // Within a word of any length, and at the end of one text.
+    CHECK(contains(shown(same + "1", same + "2"), "has ..." + std::string(40, 'x') + "1, rank 0 ..."));
+    CHECK(contains(shown(same + " more", same), "has ..." + std::string(40, 'x') + " more, rank 0"));
+    CHECK(contains(shown(same + " a more", same + " a "), "has ...more, rank 0 no more than that"));
+}
+
 TEST_CASE("what is agreed on costs no bytes along a mesh axis") {
     run_ranks(4, [](Communicator& world) {
         auto axis = world.split(world.rank() / 2, world.rank(), "data");

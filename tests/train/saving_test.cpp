@@ -40,7 +40,7 @@ bool holds(std::filesystem::path const& run, std::int64_t step, float x) {
     if (!found.checkpoint || found.checkpoint->manifest.step != step) return false;
     auto state = make_state();
     found.checkpoint->copy_weights_to(parameter_arrays(*state));
-    found.checkpoint->copy_optimizer_to(optimizer_arrays(*state));
+    found.checkpoint->copy_optimizer_to(non_parameter_arrays(*state));
     for (auto const& v : state->variables()) {
         auto const a = state->read(*v);
         for (std::int64_t i = 0; i < a.meta().elements(); ++i)

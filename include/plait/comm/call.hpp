@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace plait {
@@ -18,8 +19,19 @@ namespace plait {
 /// A failure of ranks to meet: a mismatched call, a rank that is missing, has left or has failed. Every rank
 /// of the world gets it, in whatever call it is or makes next.
 struct CommunicationError : Error {
-    using Error::Error;
+    explicit CommunicationError(std::string const& why, std::vector<int> wrong = {}, int saw_it = 0)
+        : Error(why), ranks(std::move(wrong)), witness(saw_it) {}
+
+    /// Of the world: those that are missing, have left or failed, or call something else than most.
+    std::vector<int> ranks;
+    /// The rank of the world that tells people of it, where one has to: one that waits for the missing ones,
+    /// or the one that failed itself.
+    int witness = 0;
 };
+/// "rank 1 failed: no more disk": the news of what a rank threw, which tells of it itself.
+inline CommunicationError failure_of_rank(int rank, std::string const& what) {
+    return CommunicationError(fmt::format("rank {} failed: {}", rank, what), {rank}, rank);
+}
 
 /// Elements in memory that a call reads: `count` of them, dense.
 struct ConstView {
@@ -105,16 +117,20 @@ struct Members {
 
     /// Nothing if the ranks of a collective agree, else who differs from most of them: "world: rank 1 calls
     /// all_gather of 64 f32 as call 12, rank 0 all_reduce of 64 f32".
-    std::optional<std::string> mismatch(std::span<Call const> calls) const;
+    std::optional<CommunicationError> mismatch(std::span<Call const> calls) const;
     /// The same of a message, `mine` being the call of rank `r`.
-    std::optional<std::string> mismatch(int r, Call const& mine, Call const& theirs) const;
-    /// "world: rank 2 is missing from all_reduce of 64 f32, call 12, where rank 0, rank 1 wait, after 0.2 s"
-    std::string missing(std::vector<int> const& late, std::vector<int> const& there, Call const& call,
-                        double seconds) const;
+    std::optional<CommunicationError> mismatch(int r, Call const& mine, Call const& theirs) const;
+    /// "world: rank 2 is missing from all_reduce of 64 f32, call 12, where rank 0, rank 1 wait, after 0.2 s",
+    /// and what `more` is known.
+    CommunicationError missing(std::vector<int> const& late, std::vector<int> const& there, Call const& call,
+                               double seconds, std::string const& more = "") const;
     /// "world: rank 2 has left before all_reduce of 64 f32, call 12, of rank 0"
-    std::string left(int gone, int r, Call const& call) const;
+    CommunicationError left(int gone, int r, Call const& call) const;
     /// "world: rank 2 ends by an exception during all_reduce of 64 f32, call 12"
-    std::string unwinding(int r, Call const* during) const;
+    CommunicationError unwinding(int r, Call const* during) const;
+
+  private:
+    int of_world(int r) const { return world[static_cast<std::size_t>(r)]; }
 };
 
 }  // namespace plait

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <optional>
 
 namespace plait::detail {
 
@@ -19,7 +20,7 @@ struct ThreadWorldState : std::enable_shared_from_this<ThreadWorldState> {
     explicit ThreadWorldState(ThreadOptions o) : options(std::move(o)) {}
 
     /// Closes every group with the first failure. Not to be called with a group's lock held.
-    void fail(std::string const& why);
+    void fail(CommunicationError const& why);
     std::shared_ptr<ThreadGroup> make_group(Members members);
     /// When a call that has come so far is done.
     Operation::Clock::time_point ready() const {
@@ -29,7 +30,7 @@ struct ThreadWorldState : std::enable_shared_from_this<ThreadWorldState> {
 
     ThreadOptions const options;
     std::mutex mutex;
-    std::string failure;
+    std::optional<CommunicationError> failure;
     std::vector<std::weak_ptr<ThreadGroup>> groups;
 };
 
@@ -57,7 +58,7 @@ class ThreadGroup {
     /// The world fails if a rank keeps `op` of rank `r` waiting.
     void overdue(int r, Operation const& op);
     void leave(int r);
-    void close(std::string const& why);
+    void close(CommunicationError const& why);
     /// The group of the ranks of one color after split `number`: made by the first of them, taken by all.
     std::shared_ptr<ThreadGroup> part(std::uint64_t number, int color, Members members);
 
@@ -92,37 +93,33 @@ class ThreadGroup {
     Operation const* waiting_message(int r) const;
     Seat& seat(int r) { return seats_[static_cast<std::size_t>(r)]; }
     void copy(int from, int to, std::byte* y, std::byte const* x, std::int64_t bytes);
-    static std::exception_ptr error(std::string const& why) {
-        return std::make_exception_ptr(CommunicationError(why));
-    }
 
     std::shared_ptr<ThreadWorldState> const world_;
     Members const members_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::vector<Seat> seats_;
-    int here_ = 0;                // ranks at the first gate of call met_ + 1
-    int working_ = 0;             // ranks behind it
-    std::uint64_t met_ = 0;       // calls whose first gate has opened
-    std::uint64_t finished_ = 0;  // and whose second
-    bool closed_ = false;
-    std::string failure_;
+    int here_ = 0;                               // ranks at the first gate of call met_ + 1
+    int working_ = 0;                            // ranks behind it
+    std::uint64_t met_ = 0;                      // calls whose first gate has opened
+    std::uint64_t finished_ = 0;                 // and whose second
+    std::optional<CommunicationError> failure_;  // closed by it
     std::map<std::pair<int, int>, Channel> channels_;
     std::map<std::pair<std::uint64_t, int>, Birth> births_;
 };
 
-PLAIT_INLINE void ThreadWorldState::fail(std::string const& why) {
+PLAIT_INLINE void ThreadWorldState::fail(CommunicationError const& why) {
     std::vector<std::shared_ptr<ThreadGroup>> live;
-    std::string first;
+    std::optional<CommunicationError> first;
     {
         std::lock_guard lock(mutex);
-        if (failure.empty()) failure = why;
+        if (!failure) failure = why;
         first = failure;
         for (auto const& g : groups) {
             if (auto group = g.lock()) live.push_back(std::move(group));
         }
     }
-    for (auto const& group : live) group->close(first);
+    for (auto const& group : live) group->close(*first);
 }
 
 PLAIT_INLINE std::int64_t ThreadGroup::collective(int r, Operation const& op) {
@@ -142,17 +139,17 @@ PLAIT_INLINE std::vector<int> ThreadGroup::absent(std::uint64_t number) const {
 
 PLAIT_INLINE void ThreadGroup::meet(int r, Operation const& op) {
     auto number = op.call.number;
-    std::string why;
+    std::optional<CommunicationError> why;
     {
         std::unique_lock lock(mutex_);
-        if (closed_) throw CommunicationError(failure_);
+        if (failure_) throw *failure_;
         auto& mine = seat(r);
         mine.call = op.call, mine.in = op.in, mine.out = op.out, mine.calls = number;
         if (++here_ == size()) {
             std::vector<Call> calls;
             for (auto const& s : seats_) calls.push_back(s.call);
             if (auto wrong = members_.mismatch(calls)) {
-                why = *wrong;
+                why = wrong;
             } else {
                 here_ = 0, working_ = size(), ++met_;
                 changed_.notify_all();
@@ -165,15 +162,15 @@ PLAIT_INLINE void ThreadGroup::meet(int r, Operation const& op) {
                 }
                 return -1;
             };
-            changed_.wait(lock, [&] { return met_ >= number || closed_ || gone() >= 0; });
+            changed_.wait(lock, [&] { return met_ >= number || failure_ || gone() >= 0; });
             if (met_ >= number) return;
-            if (closed_) throw CommunicationError(failure_);
+            if (failure_) throw *failure_;
             why = members_.left(gone(), r, op.call);
         }
     }
-    world_->fail(why);
+    world_->fail(*why);
     std::lock_guard lock(mutex_);
-    throw CommunicationError(failure_);
+    throw *failure_;
 }
 
 PLAIT_INLINE void ThreadGroup::part_ways(std::uint64_t number) {
@@ -244,7 +241,7 @@ PLAIT_INLINE void ThreadGroup::message(int r, std::shared_ptr<Operation> op, Tra
         std::unique_lock lock(mutex_);
         auto& channel = channels_[sends ? std::pair(r, peer) : std::pair(peer, r)];
         op->call.number = ++channel.numbers[sends];
-        if (closed_) return op->complete(error(failure_));
+        if (failure_) return op->complete(std::make_exception_ptr(*failure_));
         auto& waiting = channel.sides[!sends];
         if (waiting.empty()) {
             channel.sides[sends].push_back(mine);
@@ -261,13 +258,13 @@ PLAIT_INLINE void ThreadGroup::message(int r, std::shared_ptr<Operation> op, Tra
 PLAIT_INLINE void ThreadGroup::carry(int r, Side const& mine, Side const& theirs) {
     if (auto wrong = members_.mismatch(r, mine.op->call, theirs.op->call)) {
         world_->fail(*wrong);
-        std::string why;
+        std::exception_ptr why;
         {
             std::lock_guard lock(mutex_);
-            why = failure_;
+            why = std::make_exception_ptr(*failure_);
         }
-        mine.op->complete(error(why));
-        theirs.op->complete(error(why));
+        mine.op->complete(why);
+        theirs.op->complete(why);
         return;
     }
     bool sends = mine.op->call.verb == Verb::send;
@@ -291,11 +288,11 @@ PLAIT_INLINE Operation const* ThreadGroup::waiting_message(int r) const {
 }
 
 PLAIT_INLINE void ThreadGroup::overdue(int r, Operation const& op) {
-    auto limit = world_->options.limit_seconds;
-    std::string why;
+    std::optional<CommunicationError> why;
     {
         std::lock_guard lock(mutex_);
         std::vector<int> late, there;
+        Call awaited = op.call;
         if (op.call.is_message()) {
             bool sends = op.call.verb == Verb::send;
             auto const& side =
@@ -303,26 +300,27 @@ PLAIT_INLINE void ThreadGroup::overdue(int r, Operation const& op) {
             if (std::none_of(side.begin(), side.end(), [&](Side const& s) { return s.op.get() == &op; }))
                 return;
             late = {op.call.peer}, there = {r};
-            why = members_.missing(late, there, op.call, limit);
         } else {
             // Maybe of an earlier call than `op`, which nobody waits for.
             if (here_ == 0 || here_ == size()) return;
             for (int s = 0; s < size(); ++s) (seat(s).calls > met_ ? there : late).push_back(s);
-            why = members_.missing(late, there, seat(there[0]).call, limit);
+            awaited = seat(there[0]).call;
         }
+        std::string more;
         for (int l : late) {
             auto const* message = waiting_message(l);
             auto const* call = seat(l).calls > met_ ? &seat(l).call : message ? &message->call : nullptr;
             if (call)
-                why += fmt::format("; {} waits in {}, {}", members_.rank(l), to_string(*call),
-                                   number_text(*call));
+                more += fmt::format("; {} waits in {}, {}", members_.rank(l), to_string(*call),
+                                    number_text(*call));
         }
+        why = members_.missing(late, there, awaited, world_->options.limit_seconds, more);
     }
-    world_->fail(why);
+    world_->fail(*why);
 }
 
 PLAIT_INLINE void ThreadGroup::leave(int r) {
-    std::string why;
+    std::optional<CommunicationError> why;
     {
         std::lock_guard lock(mutex_);
         seat(r).left = true;
@@ -336,15 +334,14 @@ PLAIT_INLINE void ThreadGroup::leave(int r) {
         }
         changed_.notify_all();
     }
-    if (!why.empty()) world_->fail(why);
+    if (why) world_->fail(*why);
 }
 
-PLAIT_INLINE void ThreadGroup::close(std::string const& why) {
+PLAIT_INLINE void ThreadGroup::close(CommunicationError const& why) {
     std::vector<Side> waiting;
     {
         std::lock_guard lock(mutex_);
-        if (closed_) return;
-        closed_ = true;
+        if (failure_) return;
         failure_ = why;
         for (auto& [ends, channel] : channels_) {
             for (auto& side : channel.sides) {
@@ -354,7 +351,7 @@ PLAIT_INLINE void ThreadGroup::close(std::string const& why) {
         }
         changed_.notify_all();
     }
-    for (auto const& side : waiting) side.op->complete(error(why));
+    for (auto const& side : waiting) side.op->complete(std::make_exception_ptr(why));
 }
 
 PLAIT_INLINE std::shared_ptr<ThreadGroup> ThreadGroup::part(std::uint64_t number, int color,
@@ -370,14 +367,14 @@ PLAIT_INLINE std::shared_ptr<ThreadGroup> ThreadGroup::part(std::uint64_t number
 
 PLAIT_INLINE std::shared_ptr<ThreadGroup> ThreadWorldState::make_group(Members members) {
     auto group = std::make_shared<ThreadGroup>(shared_from_this(), std::move(members));
-    std::string why;
+    std::optional<CommunicationError> why;
     {
         std::lock_guard lock(mutex);
         std::erase_if(groups, [](auto const& g) { return g.expired(); });
         groups.push_back(group);
         why = failure;
     }
-    if (!why.empty()) group->close(why);
+    if (why) group->close(*why);
     return group;
 }
 

@@ -115,11 +115,12 @@ PLAIT_INLINE std::unique_ptr<Communicator> ThreadWorld::join(int rank) {
     return std::make_unique<detail::ThreadCommunicator>(group_, rank, false);
 }
 
-PLAIT_INLINE void ThreadWorld::fail(std::string const& why) { group_->world().fail(why); }
+PLAIT_INLINE void ThreadWorld::fail(CommunicationError const& why) { group_->world().fail(why); }
 
 PLAIT_INLINE std::string ThreadWorld::failure() const {
     std::lock_guard lock(group_->world().mutex);
-    return group_->world().failure;
+    auto const& failure = group_->world().failure;
+    return failure ? failure->what() : "";
 }
 
 PLAIT_INLINE void run_ranks(int size, std::function<void(Communicator&)> const& f, ThreadOptions options) {
@@ -136,13 +137,13 @@ PLAIT_INLINE void run_ranks(int size, std::function<void(Communicator&)> const& 
             f(*communicator);
         } catch (CommunicationError const& e) {
             ranks.record(rank, std::current_exception(), true);
-            world.fail(e.what());
+            world.fail(e);
         } catch (std::exception const& e) {
             ranks.record(rank, std::current_exception(), false);
-            world.fail(fmt::format("rank {} failed: {}", rank, e.what()));
+            world.fail(failure_of_rank(rank, e.what()));
         } catch (...) {
             ranks.record(rank, std::current_exception(), false);
-            world.fail(fmt::format("rank {} failed: an exception of unknown type", rank));
+            world.fail(failure_of_rank(rank, "an exception of unknown type"));
         }
         communicator.reset();
         std::lock_guard lock(ranks.mutex);

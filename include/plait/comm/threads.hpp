@@ -32,7 +32,7 @@ class ThreadWorld {
     /// the others that the rank has left.
     std::unique_ptr<Communicator> join(int rank);
     /// Ends the world: every call on its way, and every later one, throws `why` (the first one counts).
-    void fail(std::string const& why);
+    void fail(CommunicationError const& why);
     /// Empty while all is well.
     std::string failure() const;
 

@@ -74,7 +74,7 @@ PLAIT_INLINE void State::lay_out() const {
     for (auto const& v : variables_) {
         auto& e = entries_.at(v.get());
         e.offset = bytes_;
-        bytes_ += (e.block.bytes() + 63) / 64 * 64;
+        bytes_ += placed_bytes(e.block);
     }
 }
 

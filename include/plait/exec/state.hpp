@@ -12,6 +12,9 @@
 
 namespace plait {
 
+/// Bytes that a block takes of a state, or of a copy of one: blocks begin at multiples of 64.
+inline std::int64_t placed_bytes(Meta const& block) { return (block.bytes() + 63) / 64 * 64; }
+
 /// The variables that programs share, in one block of device memory that is allocated when first needed.
 class State {
   public:

@@ -70,14 +70,12 @@ PLAIT_INLINE std::unordered_map<Node const*, int> index_of(Graph const& graph) {
     return index;
 }
 
-namespace detail {
-inline std::string node_label(Node const& node) {
+PLAIT_INLINE std::string node_label(Node const& node) {
     auto const* s = source_of(node);
     if (!s) return node.op.text();
     auto variable = s->variable.lock();
     return fmt::format("{} {}", name_of(s->kind), variable ? variable->path : s->label);
 }
-}  // namespace detail
 
 PLAIT_INLINE std::string Graph::text() const {
     auto index = index_of(*this);
@@ -88,7 +86,7 @@ PLAIT_INLINE std::string Graph::text() const {
     };
     std::string text;
     for (auto const& n : nodes) {
-        text += fmt::format("%{} = {}", index.at(n.get()), detail::node_label(*n));
+        text += fmt::format("%{} = {}", index.at(n.get()), node_label(*n));
         for (auto const& v : n->inputs) text += " " + name(v);
         text += " : " + to_string(n->outputs);
         if (!source_of(*n))
@@ -98,7 +96,7 @@ PLAIT_INLINE std::string Graph::text() const {
     }
     for (auto const& m : marks) text += fmt::format("mark {} = {}\n", m.name, name(m.value));
     for (auto const& u : updates)
-        text += fmt::format("store {} <- {}\n", detail::node_label(*u.variable.node), name(u.value));
+        text += fmt::format("store {} <- {}\n", node_label(*u.variable.node), name(u.value));
     for (auto const& o : outputs) text += fmt::format("output {} = {}\n", o.name, name(o.value));
     return text;
 }
@@ -107,7 +105,7 @@ PLAIT_INLINE std::string Graph::dot() const {
     auto index = index_of(*this);
     std::string text = "digraph plait {\n  node [shape=box, fontname=monospace];\n";
     for (auto const& n : nodes) {
-        text += fmt::format("  n{} [label=\"{}\\n{}\"{}];\n", index.at(n.get()), detail::node_label(*n),
+        text += fmt::format("  n{} [label=\"{}\\n{}\"{}];\n", index.at(n.get()), node_label(*n),
                             to_string(n->outputs), source_of(*n) ? ", style=rounded" : "");
         for (auto const& v : n->inputs)
             text += fmt::format("  n{} -> n{};\n", index.at(v.node.get()), index.at(n.get()));

@@ -100,6 +100,9 @@ struct Graph {
     std::string dot() const;
 };
 
+/// "variable blocks.0.q.weight" of a source, else the op and its attributes.
+std::string node_label(Node const& node);
+
 /// The position of each node in `graph.nodes`.
 std::unordered_map<Node const*, int> index_of(Graph const& graph);
 

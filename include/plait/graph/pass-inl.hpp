@@ -66,12 +66,13 @@ PLAIT_INLINE Readers readers_of(Graph const& graph) {
     return readers;
 }
 
-PLAIT_INLINE Graph merge_common(Graph const& graph) {
-    using Key =
-        std::tuple<std::type_index, std::string, std::vector<std::pair<Node const*, int>>, Phase, bool>;
+PLAIT_INLINE Graph merge_common(Graph const& graph, bool across_modules) {
+    using Key = std::tuple<std::type_index, std::string, std::vector<std::pair<Node const*, int>>, Phase,
+                           bool, std::string>;
     std::map<Key, std::vector<Value>> known;
     return rewrite(graph, [&](Node const& node, Rewriter& r) {
-        Key key{node.op.type(), node.op.text(), {}, node.origin.phase, node.origin.recomputed};
+        Key key{node.op.type(),    node.op.text(),         {},
+                node.origin.phase, node.origin.recomputed, across_modules ? "" : node.origin.path};
         for (auto const& v : r.mapped(node.inputs)) std::get<2>(key).emplace_back(v.node.get(), v.output);
         auto [it, fresh] = known.try_emplace(std::move(key));
         if (fresh) it->second = r.keep(node);

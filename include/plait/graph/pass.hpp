@@ -50,8 +50,9 @@ bool infers(AnyOp const& op, Metas const& in);
 using Readers = ValueMap<std::vector<Node const*>>;
 Readers readers_of(Graph const& graph);
 
-/// Merges nodes that apply equal ops to equal inputs in the same phase; recomputed copies stay apart.
-Graph merge_common(Graph const& graph);
+/// Merges nodes that apply equal ops to equal inputs in the same phase; recomputed copies stay apart, and
+/// unless `across_modules` those of other modules.
+Graph merge_common(Graph const& graph, bool across_modules = true);
 
 }  // namespace plait
 

@@ -33,6 +33,9 @@ struct Variable {
     Array value;
     Value source;   // the node that reads it
     Value current;  // what reading it gives now: `source`, or the newest value given to it in this recording
+    /// kind == optimizer: path of the parameter that it belongs to, by whose plan lines it is laid out.
+    /// Without one it is laid out by its own path.
+    std::string parameter{};
 };
 
 /// What a feed may read when it writes its value.

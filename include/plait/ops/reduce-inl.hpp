@@ -42,6 +42,9 @@ PLAIT_INLINE Rule Reduce::rule(Metas const& in) const {
 }
 PLAIT_INLINE Metas Reduce::infer(Metas const& in) const {
     auto r = rule(in);
+    // Ranks combine no u8 by max.
+    if (fn == ReduceFn::max)
+        detail::want(detail::title(name, fn), in, {{"the input", {f32, bf16, f64, i32, i64}}});
     return detail::outputs(r, {fn == ReduceFn::sum ? detail::sum_dtype(in[0].dtype) : in[0].dtype});
 }
 PLAIT_INLINE Tensors Reduce::vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const {

@@ -10,7 +10,7 @@ enum class ReduceFn : std::uint8_t { sum, max };
 std::string_view name_of(ReduceFn fn);
 
 /// Reduces the listed dims (ascending, from 0) away. Sums of bf16 are f32, sums of u8 are i32; otherwise the
-/// dtype stays. Blocks of a reduced dim are combined by the same function.
+/// dtype stays; max takes no u8. Blocks of a reduced dim are combined by the same function.
 struct Reduce {
     static constexpr std::string_view name = "reduce";
     ReduceFn fn = ReduceFn::sum;

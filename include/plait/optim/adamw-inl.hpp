@@ -49,6 +49,7 @@ PLAIT_INLINE std::vector<std::shared_ptr<Variable>> AdamW::prepare(
             Meta meta{p->meta.dtype == f64 ? f64 : f32, p->meta.shape};
             at.m = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.m." + p->path);
             at.v = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.v." + p->path);
+            at.m->parameter = at.v->parameter = p->path;
         }
         state.push_back(at.m);
         state.push_back(at.v);

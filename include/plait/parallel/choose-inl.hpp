@@ -162,6 +162,19 @@ class GraphLayouts {
         return layout;
     }
 
+    /// Whether the node updates variables, none of which the axis cuts.
+    bool updates_whole(Node const& n, std::size_t a) const {
+        if (n.origin.phase != Phase::update) return false;
+        bool any = false;
+        for (auto const& v : n.inputs) {
+            auto const* s = source_of(*v.node);
+            if (!s || s->kind != SourceKind::variable) continue;
+            if (result_.held.at(v)[a].is_shard()) return false;
+            any = true;
+        }
+        return any;
+    }
+
     void lay_node(std::shared_ptr<Node const> const& n) {
         Rule rule = n->op.rule(metas_of(n->inputs));
         std::vector<std::int64_t> taken(rule.factors.size(), 1);
@@ -175,6 +188,10 @@ class GraphLayouts {
             }
             std::vector<AxisLayout> inputs;
             for (auto const& v : n->inputs) inputs.push_back(result_.held.at(v)[a]);
+            // A gradient is gathered, not all that an update of whole variables makes of its blocks.
+            if (updates_whole(*n, a))
+                for (auto& l : inputs)
+                    if (l.stored) l = AxisLayout{};
             auto size = mesh_.axes()[a].size;
             nodes[a] = choose(*n, inputs, {size, taken, lines_.texts, bits_ == Bits::layout});
             if (nodes[a].factor >= 0) taken[static_cast<std::size_t>(nodes[a].factor)] *= size;

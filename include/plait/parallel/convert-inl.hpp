@@ -238,11 +238,22 @@ class Localizer {
                 stored ? static_cast<int>(reading.phase) : 0,
                 stored && reading.recomputed};
         auto [it, fresh] = known_.try_emplace(key);
-        if (fresh) {
+        if (fresh && stored && widens(v, held)) {
+            it->second = {record(v.node->op, {as(v.node->inputs[0], wanted, reading)}), 0};
+            placed(it->second, v.meta().shape, wanted);
+        } else if (fresh) {
             auto const& from = held_.contains(v) ? held_.at(v) : made_.at(v);
             it->second = convert(from, v.meta().shape, held, wanted, weight);
         }
         return it->second;
+    }
+
+    /// Whether a value is the wider copy of one that lies as it does: that one goes over the wire.
+    bool widens(Value const& v, Layout const& held) const {
+        if (!v.node->op.as<Cast>()) return false;
+        auto const& narrow = v.node->inputs[0];
+        return !source_of(*narrow.node) && row_of(narrow.meta().dtype).bits < row_of(v.meta().dtype).bits &&
+               layouts_.made.at(v) == held && layouts_.held.at(narrow) == held;
     }
 
     /// Whether a value is made from variables alone.

@@ -8,16 +8,6 @@
 namespace plait {
 namespace detail {
 
-/// The parameter's path in "optimizer.m.blocks.0.q.weight".
-inline std::string_view parameter_of(std::string_view path) {
-    for (int names = 0; names < 2; ++names) {
-        auto dot = path.find('.');
-        if (dot == std::string_view::npos) return path;
-        path.remove_prefix(dot + 1);
-    }
-    return path;
-}
-
 class LineReader {
   public:
     explicit LineReader(Plan const& plan) : plan_(plan), used_(plan.lines().size(), false) {
@@ -97,7 +87,7 @@ inline std::unordered_map<Variable const*, Layout> read_variables(
         auto& layout = layouts[v.get()] = lines.whole();
         if (v->kind == VariableKind::other) continue;
         bool optimizer = v->kind == VariableKind::optimizer;
-        auto name = optimizer ? parameter_of(v->path) : std::string_view(v->path);
+        auto const& name = optimizer && !v->parameter.empty() ? v->parameter : v->path;
         auto kind = optimizer ? Stored::optimizer : Stored::parameter;
         // The state of a parameter that is sharded is sharded with it.
         lines.lay_out(name, v->meta, layout,

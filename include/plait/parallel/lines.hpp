@@ -21,7 +21,7 @@ struct ResolvedLines {
 };
 
 /// How the plan lays out `variables` and the marked values of `graph`: parameters by lines of parameters, the
-/// optimizer's state by those of its parameter ("optimizer.m.PATH" belongs to PATH), a gradient
+/// optimizer's state by those of its parameter (Variable::parameter), a gradient
 /// ("PATH.gradient") by those of gradients. Throws UsageError for a line that names nothing, a dim that does
 /// not exist or that the axis does not divide, and lines that contradict each other.
 ResolvedLines resolve_lines(Plan const& plan, Graph const& graph,

@@ -2,7 +2,7 @@
 
 #include "plait/graph/micro.hpp"
 #include "plait/parallel/layout.hpp"
-#include "plait/parallel/lines-inl.hpp"
+#include "plait/graph/source.hpp"
 #include "plait/parallel/pipeline.hpp"
 #include "plait/parallel/slot_order-inl.hpp"
 
@@ -91,7 +91,7 @@ class PipelineDemand {
                     of_parameter[v->path] = it->second;
         for (auto const& v : variables_) {
             if (v->kind == VariableKind::optimizer)
-                if (auto it = of_parameter.find(parameter_of(v->path)); it != of_parameter.end())
+                if (auto it = of_parameter.find(v->parameter); it != of_parameter.end())
                     presence_[v.get()] = it->second;
             // A scalar has no dim that could be empty.
             auto it = presence_.find(v.get());

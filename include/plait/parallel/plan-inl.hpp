@@ -137,30 +137,51 @@ PLAIT_INLINE Plan& Plan::bits(Bits bits, Granularity g) {
     return *this;
 }
 
-PLAIT_INLINE std::int64_t Plan::local_micro_batches() const {
-    std::int64_t ranks = mesh_.axis("replica").size * mesh_.axis("data").size;
-    auto pieces = std::max(micro_batches_, ranks);
-    check<UsageError>(pieces % ranks == 0,
-                      "plan: {} micro-batches do not divide over replica x data = {}: use a multiple of it",
-                      micro_batches_, ranks);
-    if (bits_ == Bits::fast) return pieces / ranks;
-    for (auto const& a : mesh_.axes())
-        check<UsageError>(a.name == "pipeline" || std::has_single_bit(static_cast<unsigned>(a.size)),
-                          "plan: bits = layout wants axes that are powers of two: {} = {}", a.name, a.size);
-    check<UsageError>(std::has_single_bit(static_cast<std::uint64_t>(pieces)),
-                      "plan: bits = layout wants micro-batches that are a power of two, not {}",
-                      micro_batches_);
-    auto cover = [&](std::string_view what, std::int64_t has, std::string_view name, std::int64_t granule) {
-        check<UsageError>(
-            has <= granule,
-            "plan: {} = {} is beyond the granularity of {} = {}, which the bits depend on: {} = {} "
-            "would cover it",
-            what, has, name, granule, name, has);
+PLAIT_INLINE std::optional<Misfit> misfit(MeshSizes const& sizes, std::int64_t micro_batches, Bits bits,
+                                          Granularity const& g) {
+    auto size = [&](std::string_view axis) {
+        auto it = sizes.find(axis);
+        return std::int64_t{it == sizes.end() ? 1 : it->second};
     };
-    cover("replica x data", ranks, "data", granularity_.data);
-    cover("replica x data x micro-batches in time", pieces, "batch", granularity_.batch);
-    cover("tensor", mesh_.axis("tensor").size, "tensor", granularity_.tensor);
-    return pieces / ranks;
+    auto const ranks = size("replica") * size("data");
+    // Each rank has a piece at least.
+    auto const pieces = std::max(micro_batches, ranks);
+    auto const pieces_text = std::to_string(micro_batches);
+    if (pieces % ranks != 0)
+        return Misfit{"micro_batches", pieces_text,
+                      fmt::format("must be a multiple of replica x data = {}", ranks)};
+    if (bits == Bits::fast) return {};
+    auto power_of_two = [](std::int64_t n) { return std::has_single_bit(static_cast<std::uint64_t>(n)); };
+    for (auto const& [axis, n] : sizes)
+        if (axis != "pipeline" && !power_of_two(n))
+            return Misfit{
+                "mesh", fmt::format("{}={}", axis, n),
+                fmt::format("bits = \"layout\" wants axes that are powers of two, not {} = {}", axis, n)};
+    if (!power_of_two(pieces))
+        return Misfit{"micro_batches", pieces_text, "must be a power of two under bits = \"layout\""};
+    struct Cover {
+        std::string name;
+        std::int64_t granule;
+        std::string_view what;
+        std::int64_t has;
+    };
+    for (auto const& c : {Cover{"data", g.data, "replica x data", ranks},
+                          {"batch", g.batch, "replica x data x micro-batches in time", pieces},
+                          {"tensor", g.tensor, "tensor", size("tensor")}})
+        if (c.has > c.granule)
+            return Misfit{"bits_granularity." + c.name, std::to_string(c.granule),
+                          fmt::format("{} = {} is beyond it, and the bits depend on it: {} would cover it",
+                                      c.what, c.has, c.has)};
+    return {};
+}
+
+PLAIT_INLINE std::int64_t Plan::local_micro_batches() const {
+    MeshSizes sizes;
+    for (auto const& a : mesh_.axes()) sizes[a.name] = a.size;
+    if (auto const m = misfit(sizes, micro_batches_, bits_, granularity_))
+        fail<UsageError>("plan: {} = {}: {}", m->key, m->value, m->text);
+    std::int64_t const ranks = mesh_.axis("replica").size * mesh_.axis("data").size;
+    return std::max(micro_batches_, ranks) / ranks;
 }
 
 }  // namespace plait

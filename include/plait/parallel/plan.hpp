@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,17 @@ struct Granularity {
 
 /// The schedule of so many pipeline ranks for so many micro-batches of a rank.
 using ScheduleOf = std::function<Schedule(int ranks, int micro_batches)>;
+
+/// A number of a plan that does not go together with its mesh.
+struct Misfit {
+    std::string key, value;  // "micro_batches" and "6", "mesh" and "data=3", "bits_granularity.data" and "4"
+    std::string text;        // what it should be
+};
+/// The first of a mesh of these sizes, if any: micro-batches, over ranks and time together, that do not
+/// divide over the ranks; under Bits::layout what is no power of two, or beyond the granularity: with the
+/// value that would cover it.
+std::optional<Misfit> misfit(MeshSizes const& sizes, std::int64_t micro_batches, Bits bits,
+                             Granularity const& granularity);
 
 /// Where and how a program runs; the model says only what. Each call adds a line:
 ///     Plan(mesh).zero(2).micro_batches(8).recompute("blocks.*").compute(bf16)
@@ -111,8 +123,7 @@ class Plan {
     Mesh const& mesh() const { return mesh_; }
     std::vector<PlanLine> const& lines() const { return lines_; }
     std::int64_t micro_batches() const { return micro_batches_; }
-    /// Of one rank, in time. Throws UsageError where the pieces do not divide over the ranks, or, under
-    /// Bits::layout, where the granularity does not cover the mesh: with the value that would.
+    /// Of one rank, in time. Throws UsageError for a misfit.
     std::int64_t local_micro_batches() const;
     std::vector<std::string> const& stages() const { return stages_; }
     /// Of the pipeline axis; throws UsageError where there are no stages, or the schedule cannot be.

@@ -7,22 +7,11 @@
 #include <map>
 
 namespace plait {
-namespace detail {
-
-inline std::string source_or_op(Node const& n) {
-    auto const* s = source_of(n);
-    if (!s) return n.op.text();
-    auto variable = s->variable.lock();
-    return fmt::format("{} {}", name_of(s->kind), variable ? variable->path : s->label);
-}
-
-}  // namespace detail
-
 PLAIT_INLINE std::string layouts_text(Graph const& graph, Layouts const& layouts, Mesh const& mesh) {
     auto index = index_of(graph);
     std::string text;
     for (auto const& n : graph.nodes) {
-        text += fmt::format("%{} = {}", index.at(n.get()), detail::source_or_op(*n));
+        text += fmt::format("%{} = {}", index.at(n.get()), node_label(*n));
         for (int i = 0; i < static_cast<int>(n->outputs.size()); ++i) {
             Value v{n, i};
             auto made = to_string(layouts.made.at(v), mesh), held = to_string(layouts.held.at(v), mesh);
@@ -44,8 +33,7 @@ PLAIT_INLINE std::string layouts_dot(Graph const& graph, Layouts const& layouts,
         auto made = to_string(layouts.made.at({n, 0}), mesh);
         auto colour = seen.emplace(made, seen.size()).first->second;
         text += fmt::format("  n{} [label=\"{}\\n{}\\n{}\", fillcolor=\"{}\"];\n", index.at(n.get()),
-                            detail::source_or_op(*n), to_string(n->outputs), made,
-                            colours[colour % colours.size()]);
+                            node_label(*n), to_string(n->outputs), made, colours[colour % colours.size()]);
         if (source_of(*n)) continue;
         for (std::size_t i = 0; i < n->inputs.size(); ++i) {
             Layout wanted;

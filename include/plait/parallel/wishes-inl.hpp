@@ -7,13 +7,20 @@
 namespace plait {
 namespace detail {
 
-/// Whether every factor of every input is in the output: nothing is summed for it, so blocks go through.
+/// Whether every factor of every input is in the output: nothing is summed for it, so blocks go through. An
+/// operand that is read whole whatever block is made (a random key) does not count.
 inline bool goes_through(Rule const& rule, Rule::Operand const& output) {
     if (rule.by_shape) return false;
-    for (auto const& in : rule.inputs)
+    for (auto const& in : rule.inputs) {
+        bool all = true, apart = true;
         for (auto const& dim : in)
-            for (int f : dim)
-                if (!Rule::holds(output, f)) return false;
+            for (int f : dim) {
+                bool const there = Rule::holds(output, f);
+                all = all && there;
+                apart = apart && !there && rule.factors[static_cast<std::size_t>(f)].whole;
+            }
+        if (!all && !apart) return false;
+    }
     return true;
 }
 

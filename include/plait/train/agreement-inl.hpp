@@ -19,10 +19,22 @@ inline std::string ranks_text(std::vector<int> const& ranks) {
     return text;
 }
 
-/// Enough of a text to tell it from another.
-inline std::string shortened(std::string const& text) {
-    constexpr std::size_t most = 120;
-    return text.size() <= most ? text : text.substr(0, most) + "...";
+/// Two texts that differ, in one line each: whole while they are short, else from the first word that does.
+inline std::pair<std::string, std::string> shown_apart(std::string a, std::string b) {
+    constexpr std::size_t most = 120, before = 40;
+    for (auto* text : {&a, &b}) std::replace(text->begin(), text->end(), '\n', ' ');
+    if (std::max(a.size(), b.size()) <= most) return {a, b};
+    auto const at =
+        static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+    auto const blank = at == 0 ? std::string::npos : a.rfind(' ', at - 1);
+    auto from = blank == std::string::npos ? 0 : blank + 1;
+    if (at - from > before) from = at - before;
+    auto piece = [&](std::string const& text) {
+        if (from >= text.size()) return std::string("no more than that");
+        return fmt::format("{}{}{}", from ? "..." : "", text.substr(from, most),
+                           text.size() > from + most ? "..." : "");
+    };
+    return {piece(a), piece(b)};
 }
 
 enum class Outcome : std::int64_t { good, failed, misused };
@@ -117,11 +129,12 @@ PLAIT_INLINE void agree(Communicator& world, Claims const& claims) {
         std::vector<int> wrong;
         for (int r = 0; r < world.size(); ++r)
             if (std::find(right.begin(), right.end(), r) == right.end()) wrong.push_back(r);
-        auto const texts = gather_texts(world, detail::shortened(text));
+        auto const texts = gather_texts(world, text);
         auto has = [&](std::vector<int> const& of) { return texts[static_cast<std::size_t>(of.front())]; };
+        auto const [theirs, ours] = detail::shown_apart(has(wrong), has(right));
         throw AgreedUsageError(fmt::format("the ranks disagree on {}: {} has {}, {} {}: start them alike",
-                                           what, detail::ranks_text(wrong), has(wrong),
-                                           detail::ranks_text(right), has(right)));
+                                           what, detail::ranks_text(wrong), theirs, detail::ranks_text(right),
+                                           ours));
     };
     compare(gather_numbers(world, std::span(&names_hash, 1)), 1, 0, "what a run is made of",
             fmt::format("{} entries", claims.size()));

@@ -41,7 +41,8 @@ void take_largest(Communicator& world, std::span<std::int64_t> numbers);
 using Claims = std::vector<std::pair<std::string, std::string>>;
 
 /// Compares claims by their hashes. The first that differs is an AgreedUsageError that names it, the ranks
-/// that differ from most, what they have and what the others have.
+/// that differ from most, what they have and what the others have: of long texts from the first word that
+/// differs.
 void agree(Communicator& world, Claims const& claims);
 
 }  // namespace plait

@@ -133,7 +133,9 @@ inline std::pair<ResolvedLines, Layouts> lay_out_program(Plan const& plan, Graph
         auto layouts = lay_out(graph, lines, plan.mesh(), plan.bits());
         auto gathering = gathering_nodes(graph, layouts);
         if (gathering.empty()) return {std::move(lines), std::move(layouts)};
-        graph = expand_nodes(graph, [&](Node const& n) { return gathering.contains(&n); });
+        // Definitions of one module have steps in common: the logits of the loss and of its gradient.
+        graph =
+            merge_common(expand_nodes(graph, [&](Node const& n) { return gathering.contains(&n); }), false);
     }
 }
 
@@ -236,7 +238,7 @@ PLAIT_INLINE MemoryTable Step::memory() const {
         auto& row = v->kind == VariableKind::parameter   ? table.weights
                     : v->kind == VariableKind::optimizer ? table.optimizer
                                                          : table.other_state;
-        row += (state_->block_of(*v).bytes() + 63) / 64 * 64;
+        row += placed_bytes(state_->block_of(*v));
     }
     return table;
 }

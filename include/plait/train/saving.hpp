@@ -14,10 +14,10 @@
 // Checkpoints of all ranks. Present where Plait was built with nlohmann-json; not part of plait::header_only.
 namespace plait {
 
-/// Views of a state's blocks where they lie: the CPU's device memory is host memory. Whatever is not a
-/// parameter counts to the optimizer's.
+/// Views of a state's blocks where they lie: the CPU's device memory is host memory. A checkpoint keeps what
+/// is no parameter, the optimizer's state and any other, in one file.
 std::vector<NamedArray> parameter_arrays(State const& state);
-std::vector<NamedArray> optimizer_arrays(State const& state);
+std::vector<NamedArray> non_parameter_arrays(State const& state);
 
 /// The checkpoint that rank 0 has found, on every rank: its folder and manifest. Collective.
 std::optional<Checkpoint> share_checkpoint(Communicator& world, std::optional<Checkpoint> const& found);

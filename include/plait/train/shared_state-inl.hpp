@@ -63,7 +63,7 @@ PLAIT_INLINE SharedState::SharedState(Communicator& world, std::shared_ptr<State
 
 PLAIT_INLINE std::int64_t SharedState::snapshot_bytes() const {
     std::int64_t bytes = 0;
-    for (auto const* v : writes_) bytes += plait::snapshot_bytes(state_->block_of(*v));
+    for (auto const* v : writes_) bytes += placed_bytes(state_->block_of(*v));
     return bytes;
 }
 

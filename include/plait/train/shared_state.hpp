@@ -12,9 +12,6 @@
 
 namespace plait {
 
-/// Bytes of a block in the copy of a state that is saved while training goes on.
-inline std::int64_t snapshot_bytes(Meta const& block) { return (block.bytes() + 63) / 64 * 64; }
-
 /// Which ranks hold equal blocks of the variables, and which of the holders writes them into a checkpoint:
 /// they take turns, so that the blocks are spread over all ranks.
 class BlockHolders {
