@@ -86,6 +86,7 @@ struct GranularityConfig {
 struct PlanConfig {
     std::string mesh;  // "data=2,tensor=2"; empty: all ranks along data
     std::int64_t zero = 0;
+    Globs stages{{"blocks.*"}};  // modules that the pipeline axis divides: one glob, or one for every stage
     std::string schedule = "1f1b";
     std::int64_t virtual_stages = 1, micro_batches = 1;
     Globs recompute;
@@ -94,10 +95,10 @@ struct PlanConfig {
     std::vector<std::string> lines;
     std::int64_t loss_chunk = 0;  // tokens of logits in memory at a time; 0: the library's choice
 
-    using fields =
-        Fields<&PlanConfig::mesh, &PlanConfig::zero, &PlanConfig::schedule, &PlanConfig::virtual_stages,
-               &PlanConfig::micro_batches, &PlanConfig::recompute, &PlanConfig::compute, &PlanConfig::bits,
-               &PlanConfig::bits_granularity, &PlanConfig::lines, &PlanConfig::loss_chunk>;
+    using fields = Fields<&PlanConfig::mesh, &PlanConfig::zero, &PlanConfig::stages, &PlanConfig::schedule,
+                          &PlanConfig::virtual_stages, &PlanConfig::micro_batches, &PlanConfig::recompute,
+                          &PlanConfig::compute, &PlanConfig::bits, &PlanConfig::bits_granularity,
+                          &PlanConfig::lines, &PlanConfig::loss_chunk>;
 };
 
 struct CheckpointConfig {

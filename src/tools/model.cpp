@@ -7,6 +7,7 @@
 
 #include "plait/autograd/gradients.hpp"
 #include "plait/graph/glob.hpp"
+#include "plait/io/file.hpp"
 #include "plait/models/language.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/gradient_norm.hpp"
@@ -25,6 +26,12 @@ Plan make_plan(PlanConfig const& config, Mesh const& mesh) {
     for (auto const& glob : config.recompute.list) plan.recompute(glob);
     for (auto const& line : config.lines) plan.line(line);
     plan.zero(static_cast<int>(config.zero));
+    auto schedule = [name = config.schedule, stages = static_cast<int>(config.virtual_stages)](
+                        int ranks, int micro_batches) {
+        return make_schedule(name, ranks, stages, micro_batches,
+                             [](std::string const& path) { return read_file(path); });
+    };
+    plan.stages(config.stages.list, schedule);
     auto const& g = config.bits_granularity;
     if (config.bits == "layout") plan.bits(Bits::layout, {g.batch, g.data, g.tensor});
     return plan;
@@ -76,11 +83,12 @@ std::int64_t planned_snapshot(Programs const& programs) {
     MeshSizes sizes;
     for (auto const& axis : mesh.axes()) sizes[axis.name] = axis.size;
     auto const lines = resolve_lines(programs.plan, programs.train.dumps().passed, variables);
+    auto const& holders = programs.train.dumps().holders;
     std::vector<std::int64_t> places;
     for (int r = 0; r < mesh.ranks(); ++r) {
         Mesh const other(sizes, r);
         for (auto const& v : variables) {
-            auto const [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), other);
+            auto const [shape, place] = block_of(*v, lines.variables.at(v.get()), other, holders);
             places.push_back(BlockHolders::place_number(shape, place));
         }
     }

@@ -68,18 +68,14 @@ Claims claims_of(Config const& config, Programs const& programs, std::string con
                                                        ? value_text(config.data.validation.fraction)
                                                        : "a text of its own");
     claims.emplace_back("the text", text);
-    std::string sizes, lines, ops;
+    std::string sizes, lines;
     for (auto const& axis : programs.plan.mesh().axes()) sizes += fmt::format("{}={} ", axis.name, axis.size);
     for (auto const& line : programs.plan.lines()) lines += "; " + to_string(line);
     claims.emplace_back("the plan", sizes + lines);
-    auto const& program = programs.train.program();
-    // What ranks do together; alone, one may do for all what others leave out.
-    for (auto const& i : program.instructions)
-        if (i.collective)
-            ops += fmt::format("{} {} {} ", i.op.name(), i.collective->axis, to_string(i.out[0].meta));
-    claims.emplace_back("the program",
-                        fmt::format("{} collectives, {} pieces, {} visits, {:016x}", program.collectives,
-                                    program.pieces.size(), program.visits.size(), hash_name(ops)));
+    // Before it is divided: ranks do different parts of it.
+    auto const& dumps = programs.train.dumps();
+    claims.emplace_back("the program", fmt::format("{} nodes, {:016x}", dumps.passed.nodes.size(),
+                                                   hash_name(dumps.passed.text())));
     return claims;
 }
 

@@ -17,7 +17,7 @@ class PipelineSplitter : PipelineDemand {
 
     PipelineShare run() {
         build();
-        share_.absent = std::move(absent_);
+        share_.holders = std::move(presence_);
         return std::move(share_);
     }
 
@@ -248,6 +248,18 @@ class PipelineSplitter : PipelineDemand {
 };
 
 }  // namespace detail
+
+PLAIT_INLINE std::pair<Shape, Placement> block_of(Variable const& v, Layout const& layout, Mesh const& mesh,
+                                                  Holders const& holders) {
+    auto it = holders.find(&v);
+    if (it == holders.end() || it->second.contains(mesh.axis("pipeline").coordinate))
+        return block_of(v.meta.shape, layout, mesh);
+    Shape shape = v.meta.shape;
+    shape[0] = 0;
+    Placement place{Shape(), v.meta.shape};
+    for (int d = 0; d < shape.rank(); ++d) place.origin.push_back(0);
+    return {shape, place};
+}
 
 PLAIT_INLINE PipelineShare share_pipeline(Sections const& whole, StageCut const& cut,
                                           Schedule const& schedule, int rank,

@@ -2,19 +2,29 @@
 
 #include "plait/core/inline.hpp"
 #include "plait/graph/source.hpp"
+#include "plait/parallel/layout.hpp"
 #include "plait/parallel/stages.hpp"
 
 #include <memory>
-#include <unordered_set>
+#include <set>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace plait {
 
+/// The coordinates of the pipeline axis that hold each variable; one that is not here is on all of them.
+using Holders = std::unordered_map<Variable const*, std::set<int>>;
+
+/// The block of a variable that a rank of the mesh holds, and where it lies: an empty one where its stages
+/// are others'.
+std::pair<Shape, Placement> block_of(Variable const& v, Layout const& layout, Mesh const& mesh,
+                                     Holders const& holders);
+
 /// What one rank of the pipeline axis has of a program.
 struct PipelineShare {
     Sections sections;
-    /// Variables that other ranks hold and this one does not.
-    std::unordered_set<Variable const*> absent;
+    Holders holders;
 };
 
 /// Cuts a program at its stages. `whole` is what one rank would run; every rank derives the same cut from it,

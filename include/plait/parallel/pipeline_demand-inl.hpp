@@ -1,8 +1,8 @@
 #pragma once
 
 #include "plait/graph/micro.hpp"
-#include "plait/parallel/layout.hpp"
 #include "plait/graph/source.hpp"
+#include "plait/parallel/layout.hpp"
 #include "plait/parallel/pipeline.hpp"
 #include "plait/parallel/slot_order-inl.hpp"
 
@@ -96,7 +96,6 @@ class PipelineDemand {
             // A scalar has no dim that could be empty.
             auto it = presence_.find(v.get());
             if (it == presence_.end() || v->meta.shape.rank() == 0) presence_[v.get()] = all_ranks();
-            else if (!it->second.contains(me_)) absent_.insert(v.get());
         }
     }
 
@@ -239,13 +238,12 @@ class PipelineDemand {
     SlotOrder order_of_slots_;
     std::vector<std::shared_ptr<Node const>> order_;
 
-    std::unordered_map<Variable const*, std::set<int>> presence_;
+    Holders presence_;
     std::unordered_map<Node const*, RankSet> homes_;  // of nodes that belong to no stage
     std::unordered_map<Node const*, std::map<int, std::vector<Value>>> parts_;
     std::unordered_map<Node const*, std::set<int>> makes_;  // ranks that run a node
     ValueMap<std::set<int>> wants_;
     std::vector<Message> messages_;
-    std::unordered_set<Variable const*> absent_;
 };
 
 }  // namespace plait::detail

@@ -173,28 +173,24 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     bool pipeline = mesh.axis("pipeline").size > 1;
     auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
                               leaves_of(plan, columns, micro_batches), pipeline);
-    std::unordered_set<Variable const*> absent;
+    Holders holders;
     if (pipeline) {
         auto schedule = plan.schedule();
         auto cut = cut_stages(sections, find_stages(recorded, plan.stages(), schedule.stages));
         auto share =
             share_pipeline(sections, cut, schedule, mesh.axis("pipeline").coordinate, state->variables());
         sections = std::move(share.sections);
-        absent = std::move(share.absent);
+        holders = std::move(share.holders);
     }
     for (auto const& v : state->variables()) {
-        auto [shape, place] = block_of(v->meta.shape, lines.variables.at(v.get()), mesh);
-        if (absent.contains(v.get())) {
-            shape[0] = 0;
-            place = {Shape(), v->meta.shape};
-            for (int d = 0; d < shape.rank(); ++d) place.origin.push_back(0);
-        }
+        auto [shape, place] = block_of(*v, lines.variables.at(v.get()), mesh, holders);
         state->set_block(*v, shape, place);
     }
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
-    return Step(std::move(program),
-                {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections)},
-                std::move(state), std::move(scratch), mesh);
+    return Step(
+        std::move(program),
+        {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections), std::move(holders)},
+        std::move(state), std::move(scratch), mesh);
 }
 
 /// The rank's rows of a column that is given whole; a block as it is.

@@ -7,6 +7,7 @@
 #include "plait/graph/trace.hpp"
 #include "plait/graph/walk.hpp"
 #include "plait/parallel/choose.hpp"
+#include "plait/parallel/pipeline.hpp"
 #include "plait/parallel/plan.hpp"
 #include "plait/tensor.hpp"
 
@@ -66,6 +67,7 @@ struct Dumps {
     Graph passed;       // after precision, recompute and fusion
     Layouts layouts;    // of `passed` over the mesh
     Sections sections;  // this rank's share
+    Holders holders;    // of the variables, where a pipeline divides them
 };
 
 /// A step that can run: the program, its state, and the count of steps done.

@@ -95,39 +95,52 @@ inline std::optional<RecordedValue> gathered(Communicator& world, Step& step, Va
     auto const& block = state.block_of(v);
     auto place = state.place_of(v);
     auto const dims = v.meta.shape.rank();
-    std::vector<std::int64_t> mine(static_cast<std::size_t>(dims));
-    for (int d = 0; d < dims && !place.logical.empty(); ++d)
-        mine[static_cast<std::size_t>(d)] = place.origin[d];
-    mine.push_back(0);  // of scalars too there is something to send
-    auto const origins = gather_numbers(world, std::span(std::as_const(mine)));
-    auto const own = state.read(v);
-    auto const bytes = static_cast<std::size_t>(block.bytes());
-    std::vector<std::byte> all(bytes * static_cast<std::size_t>(world.size()));
-    world.all_gather({own.bytes().data(), block.bytes(), u8}, {all.data(), std::ssize(all), u8}).wait();
+    std::vector<std::int64_t> mine;
+    for (int d = 0; d < dims; ++d) {
+        mine.push_back(block.shape[d]);
+        mine.push_back(place.logical.empty() ? 0 : place.origin[d]);
+    }
+    mine.push_back(block.bytes());
+    auto const rows = gather_numbers(world, std::span(std::as_const(mine)));
+    auto row = [&](int r) { return rows.data() + static_cast<std::size_t>(r) * mine.size(); };
+    // Ranks of other stages have nothing of it, the rest blocks of one size.
+    std::int64_t most = 0;
+    for (int r = 0; r < world.size(); ++r) most = std::max(most, row(r)[mine.size() - 1]);
+    auto const bytes = static_cast<std::size_t>(most);
+    auto const read = state.read(v);
+    std::vector<std::byte> own(bytes), all(bytes * static_cast<std::size_t>(world.size()));
+    std::copy(read.bytes().begin(), read.bytes().end(), own.begin());
+    world.all_gather({own.data(), most, u8}, {all.data(), std::ssize(all), u8}).wait();
     if (world.rank() != 0) return {};
     Array whole(v.meta);
+    Meta held = block;
     std::vector<Shape> places;
     std::vector<std::int64_t> keys;
     for (int r = 0; r < world.size(); ++r) {
-        Shape origin;
+        if (row(r)[mine.size() - 1] == 0) {
+            keys.push_back(-1 - r);
+            continue;
+        }
+        Shape shape, origin;
         std::int64_t key = 0;
         for (int d = 0; d < dims; ++d) {
-            origin.push_back(
-                origins[static_cast<std::size_t>(r) * mine.size() + static_cast<std::size_t>(d)]);
+            shape.push_back(row(r)[2 * d]);
+            origin.push_back(row(r)[2 * d + 1]);
             key = key * (v.meta.shape[d] + 1) + origin[d];
         }
+        held.shape = shape;
         auto* part = all.data() + static_cast<std::size_t>(r) * bytes;
         // Where copies differ, what the first of them holds counts.
         bool const first = std::find(keys.begin(), keys.end(), key) == keys.end();
-        if (first) copy_block(whole, part, block, {origin, v.meta.shape}, true);
+        if (first) copy_block(whole, part, held, {origin, v.meta.shape}, true);
         keys.push_back(key);
         places.push_back(origin);
     }
     auto const kind =
         v.kind == VariableKind::parameter ? RecordedValue::Kind::parameter : RecordedValue::Kind::state;
     auto r = recorded(step.steps_done(), v.path, kind, whole);
-    r.block = block.shape;
-    if (block.shape != v.meta.shape) r.origins = std::move(places);
+    r.block = held.shape;
+    if (held.shape != v.meta.shape) r.origins = std::move(places);
     r.odd_rank = odd_one(keys, [&](int a, int b) {
         return std::memcmp(all.data() + static_cast<std::size_t>(a) * bytes,
                            all.data() + static_cast<std::size_t>(b) * bytes, bytes) == 0;

@@ -104,38 +104,43 @@ PLAIT_INLINE std::uint64_t SharedState::parameter_hash() const {
 PLAIT_INLINE Array SharedState::gather(Variable const& v) const {
     auto const& block = state_->block_of(v);
     bool const first = world_.rank() == 0;
-    // The ranks' blocks have one shape.
-    if (block.shape == v.meta.shape) return first ? state_->read(v) : Array();
     auto const& variables = state_->variables();
     auto const number = static_cast<std::size_t>(
         std::find_if(variables.begin(), variables.end(), [&](auto const& o) { return o.get() == &v; }) -
         variables.begin());
     auto const& place = state_->place_of(v);
-    std::vector<std::int64_t> mine;
-    for (int d = 0; d < block.shape.rank(); ++d) mine.push_back(place.origin[d]);
-    auto const origins = gather_numbers(world_, std::span(std::as_const(mine)));
-    auto holds = [&](int r) { return holders_->first_holder(number, r) == r; };
-    auto const bytes = block.bytes();
-    if (!first && !holds(world_.rank())) return {};
-    auto part = state_->read(v);
+    auto const dims = block.shape.rank();
+    std::vector<std::int64_t> mine{block.elements()};
+    for (int d = 0; d < dims; ++d) {
+        mine.push_back(block.shape[d]);
+        mine.push_back(place.logical.empty() ? 0 : place.origin[d]);
+    }
+    auto const rows = gather_numbers(world_, std::span(std::as_const(mine)));
+    auto row = [&](int r) { return rows.data() + static_cast<std::size_t>(r) * mine.size(); };
+    // One rank gives each block; those of other stages have none.
+    auto gives = [&](int r) { return row(r)[0] > 0 && holders_->first_holder(number, r) == r; };
     if (!first) {
-        world_.send(ConstView(part.bytes().data(), bytes, u8), 0).wait();
+        if (!gives(world_.rank())) return {};
+        auto const part = state_->read(v);
+        world_.send(ConstView(part.bytes().data(), block.bytes(), u8), 0).wait();
         return {};
     }
     Array whole(v.meta);
     for (int r = 0; r < world_.size(); ++r) {
-        if (!holds(r)) continue;
-        if (r > 0) world_.recv(View(part.bytes().data(), bytes, u8), r).wait();
-        Shape origin;
-        for (std::size_t d = 0; d < mine.size(); ++d)
-            origin.push_back(origins[static_cast<std::size_t>(r) * mine.size() + d]);
+        if (!gives(r)) continue;
+        Shape shape, origin;
+        for (int d = 0; d < dims; ++d) {
+            shape.push_back(row(r)[2 * d + 1]);
+            origin.push_back(row(r)[2 * d + 2]);
+        }
+        auto part = r == 0 ? state_->read(v) : Array(Meta{block.dtype, shape});
+        if (r > 0) world_.recv(View(part.bytes().data(), part.meta().bytes(), u8), r).wait();
         auto const size = bytes_of(block.dtype, 1);
-        for_each_run(block.shape, {origin, v.meta.shape},
-                     [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
-                         std::memcpy(whole.bytes().data() + logical * size,
-                                     part.bytes().data() + local * size,
-                                     static_cast<std::size_t>(count * size));
-                     });
+        for_each_run(
+            shape, {origin, v.meta.shape}, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+                std::memcpy(whole.bytes().data() + logical * size, part.bytes().data() + local * size,
+                            static_cast<std::size_t>(count * size));
+            });
     }
     return whole;
 }
