@@ -123,7 +123,7 @@ TEST_CASE("every schedule adds up weight gradients in the order of the micro-bat
 
 TEST_CASE("copies of stashes are as many as are alive, and never shared") {
     using Copies = std::vector<std::vector<int>>;
-    auto fault_of_copies = [](Schedule const& s, Copies const& copies, Lifetime life,
+    auto fault_of_copies = [](Schedule const& s, Copies const& copies, StashLife life,
                               std::vector<int> const& pools) -> std::string {
         std::map<std::pair<int, int>, Slot> owner;  // (pool, copy) to the piece that took it
         for (std::size_t r = 0; r < s.slots.size(); ++r)
@@ -151,7 +151,7 @@ TEST_CASE("copies of stashes are as many as are alive, and never shared") {
         auto const t = check_schedule(s);
         REQUIRE(live_counts(s) == t.stage_copies);
         REQUIRE(live_counts(s, {}, s.rank_of_stage) == t.rank_copies);
-        for (auto life : {Lifetime{}, Lifetime{Work::F, Work::B}, Lifetime{Work::B, Work::W}})
+        for (auto life : {StashLife{}, StashLife{Work::F, Work::B}, StashLife{Work::B, Work::W}})
             for (auto const& pools : {own, s.rank_of_stage})
                 REQUIRE(fault_of_copies(s, live_copies(s, life, pools), life, pools) == "");
     });

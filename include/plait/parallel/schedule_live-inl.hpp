@@ -32,7 +32,7 @@ inline std::vector<int> pools_of_stages(Schedule const& s, std::vector<int> pool
 
 }  // namespace detail
 
-PLAIT_INLINE std::vector<std::vector<int>> live_copies(Schedule const& s, Lifetime lifetime,
+PLAIT_INLINE std::vector<std::vector<int>> live_copies(Schedule const& s, StashLife life,
                                                        std::vector<int> const& given) {
     struct Pool {
         std::priority_queue<int, std::vector<int>, std::greater<>> free;
@@ -47,13 +47,13 @@ PLAIT_INLINE std::vector<std::vector<int>> live_copies(Schedule const& s, Lifeti
         auto const stage = static_cast<std::size_t>(slot.stage);
         auto& pool = all[static_cast<std::size_t>(pools[stage])];
         auto& copy = copy_of[stage][static_cast<std::size_t>(slot.micro)];
-        if (slot.work == lifetime.from) {
+        if (slot.work == life.from) {
             if (pool.free.empty()) pool.free.push(pool.made++);
             copy = pool.free.top();
             pool.free.pop();
         }
         copies[static_cast<std::size_t>(rank)].push_back(copy);
-        if (slot.work == lifetime.to && copy >= 0) {
+        if (slot.work == life.to && copy >= 0) {
             pool.free.push(copy);
             copy = -1;
         }
@@ -61,10 +61,9 @@ PLAIT_INLINE std::vector<std::vector<int>> live_copies(Schedule const& s, Lifeti
     return copies;
 }
 
-PLAIT_INLINE std::vector<int> live_counts(Schedule const& s, Lifetime lifetime,
-                                          std::vector<int> const& given) {
+PLAIT_INLINE std::vector<int> live_counts(Schedule const& s, StashLife life, std::vector<int> const& given) {
     auto const pools = detail::pools_of_stages(s, given);
-    auto const copies = live_copies(s, lifetime, pools);
+    auto const copies = live_copies(s, life, pools);
     std::vector<int> counts(static_cast<std::size_t>(*std::max_element(pools.begin(), pools.end())) + 1, 0);
     detail::for_each_slot(s, [&](int rank, std::size_t at, Slot const& slot) {
         auto& count = counts[static_cast<std::size_t>(pools[static_cast<std::size_t>(slot.stage)])];

@@ -8,7 +8,7 @@ namespace plait {
 
 /// What lives from a micro-batch's piece `from` to its piece `to`, both included: F to W all that a stash may
 /// hold, F to B what W does not read, B to W what B leaves.
-struct Lifetime {
+struct StashLife {
     Work from = Work::F, to = Work::W;
 };
 
@@ -16,13 +16,13 @@ struct Lifetime {
 /// share copies: `pools` gives each stage a pool, and the counts are by pool; `schedule.rank_of_stage` makes
 /// one of every rank. `schedule` must be one that check_schedule (schedule_check.hpp) takes. Throws
 /// UsageError where stages of two ranks share a pool.
-std::vector<int> live_counts(Schedule const& schedule, Lifetime lifetime = {},
+std::vector<int> live_counts(Schedule const& schedule, StashLife life = {},
                              std::vector<int> const& pools = {});
 
 /// Which copy, from 0 to live_counts - 1 of the stage or pool, each slot's micro-batch has, as
 /// Schedule::slots; -1 where it has none in that slot. The lowest free one is taken, so the same schedule has
 /// the same copies.
-std::vector<std::vector<int>> live_copies(Schedule const& schedule, Lifetime lifetime = {},
+std::vector<std::vector<int>> live_copies(Schedule const& schedule, StashLife life = {},
                                           std::vector<int> const& pools = {});
 
 }  // namespace plait
