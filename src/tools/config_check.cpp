@@ -116,7 +116,7 @@ void check_mesh(Checker const& c, std::string const& mesh) {
         wrong = std::string(e.what()).substr(std::string_view("mesh: ").size());
     }
     c.want(wrong.empty(), "plan.mesh", "{}", wrong);
-    for (auto const& [axis, size] : sizes) }
+}
 
 void check_lines(Checker const& c, Names const& lines) {
     for (auto const& line : lines) {

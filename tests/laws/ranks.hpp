@@ -69,9 +69,6 @@ struct Arrangement {
     std::string schedule = "1f1b";
     int virtual_stages = 1;
 
-    MeshSizes sizes() const {
-        return {{"replica", replica}, {"data", data}, {"tensor", std::max(tensor, 1)}};
-    }
     /// Blocks of the batch, and ranks.
     int blocks() const { return replica * data; }
     int ranks() const { return blocks() * std::max(tensor, 1) * pipeline; }

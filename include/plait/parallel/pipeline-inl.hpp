@@ -200,8 +200,8 @@ class PipelineSplitter : PipelineDemand {
             auto const& m = messages_[i];
             if (!m.looped || (m.to != me_ && m.from != me_)) continue;
             for (int micro = 0; micro < schedule_.micro_batches; ++micro) {
-                int sent = order_of_slots_.of(m.made.work, m.made.stage, micro);
-                int read = order_of_slots_.of(m.read.work, m.read.stage, micro);
+                int sent = order_of_slots_.of(m.made, micro);
+                int read = order_of_slots_.of(m.read, micro);
                 if (m.to == me_) lanes[m.from].push_back({i, micro, sent, read, i});
                 else going.push_back({read, m.waits, micro});
             }
@@ -217,13 +217,13 @@ class PipelineSplitter : PipelineDemand {
         std::size_t settled = 0;
         for (std::size_t i = 0; i < row.size(); ++i) {
             auto const& slot = row[i];
-            int now = order_of_slots_.of(slot.work, slot.stage, slot.micro);
+            int now = order_of_slots_.of(slot);
             while (settled < going.size() && going[settled].taken < now) {
                 visits.push_back({going[settled].piece, going[settled].micro});
                 ++settled;
             }
             auto const& ahead = row[std::min(i + 1, row.size() - 1)];
-            int soon = order_of_slots_.of(ahead.work, ahead.stage, ahead.micro);
+            int soon = order_of_slots_.of(ahead);
             for (auto& [from, lane] : lanes) {
                 std::size_t last = posted[from];
                 for (std::size_t k = last; k < lane.size(); ++k)

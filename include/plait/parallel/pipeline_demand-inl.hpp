@@ -211,7 +211,7 @@ class PipelineDemand {
         auto const* at = staged(*m.value.node);
         m.looped = true, m.section = cut_.section, m.made = {at->work, at->stage, 0};
         auto slot = [&](Node const* r) { return Slot{staged(*r)->work, staged(*r)->stage, 0}; };
-        auto when = [&](Slot const& s, int micro) { return order_of_slots_.of(s.work, s.stage, micro); };
+        auto when = [&](Slot const& s, int micro) { return order_of_slots_.of(s, micro); };
         m.read = slot(readers.front());
         for (auto const* r : readers)
             if (when(slot(r), 0) < when(m.read, 0)) m.read = slot(r);
