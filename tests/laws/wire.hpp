@@ -51,7 +51,7 @@ std::vector<Traffic> traffic_of(Subject const& s, Arrangement const& a, Broken c
             if (row.bytes && (only.empty() || axis == only))
                 one.sent[name_of_row(axis, row.verb, row.dtype)] += row.bytes;
         for (auto const& [row, bytes] : wanted(mesh, *t.state))
-            if (bytes) one.wanted[row] = bytes;
+            if (bytes && row.starts_with(only)) one.wanted[row] = bytes;
     });
     return all;
 }

@@ -240,6 +240,7 @@ class Localizer {
         auto [it, fresh] = known_.try_emplace(key);
         if (fresh && stored && widens(v, held)) {
             it->second = {record(v.node->op, {as(v.node->inputs[0], wanted, reading)}), 0};
+            if (weight) result_.repeated.insert(it->second.node.get());
             placed(it->second, v.meta().shape, wanted);
         } else if (fresh) {
             auto const& from = held_.contains(v) ? held_.at(v) : made_.at(v);
