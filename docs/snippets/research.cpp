@@ -136,13 +136,13 @@ int check_loop() {
 
     Manifest now;
     now.step = step.steps_done();
-    save_checkpoint(folder, now, parameter_arrays(*memory), optimizer_arrays(*memory));
+    save_checkpoint(folder, now, parameter_arrays(*memory), non_parameter_arrays(*memory));
     auto const saved = memory->parameter_hash();
     step(counting(0, 8, 16));
 
     auto found = find_checkpoint(folder).checkpoint;  // the newest that is whole
     found->copy_weights_to(parameter_arrays(*memory));
-    found->copy_optimizer_to(optimizer_arrays(*memory));
+    found->copy_optimizer_to(non_parameter_arrays(*memory));
     step.set_steps_done(found->manifest.step);
 
     std::filesystem::remove_all(folder);
