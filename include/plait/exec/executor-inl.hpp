@@ -66,17 +66,17 @@ PLAIT_INLINE void Executor::start(Instruction const& instruction, std::span<Buff
     check<UsageError>(along != nullptr,
                       "the program's mesh has no ranks along {}: give the plan a mesh of a world", c.axis);
     View to(out[0].data, out[0].meta.elements(), out[0].meta.dtype);
+    auto const site = static_cast<std::uint64_t>(c.site) + 1;
     auto& on_its_way = pending(c.number, micro);
     if (c.verb == Verb::recv) {
-        on_its_way = along->recv(to, c.peer, static_cast<std::uint64_t>(c.edge) + 1);
+        on_its_way = along->recv(to, c.peer, site);
         return;
     }
     ConstView from(in[0].data, in[0].meta.elements(), in[0].meta.dtype);
-    auto site = static_cast<std::uint64_t>(c.number) + 1;
     if (c.verb == Verb::all_reduce) on_its_way = along->all_reduce(from, to, c.how, site);
     else if (c.verb == Verb::reduce_scatter) on_its_way = along->reduce_scatter(from, to, c.how, site);
     else if (c.verb == Verb::all_gather) on_its_way = along->all_gather(from, to, site);
-    else on_its_way = along->send(from, c.peer, static_cast<std::uint64_t>(c.edge) + 1);
+    else on_its_way = along->send(from, c.peer, site);
 }
 
 PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(

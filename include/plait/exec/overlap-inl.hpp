@@ -11,6 +11,7 @@
 #include <tuple>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 namespace plait {
 namespace detail {
@@ -42,9 +43,16 @@ class Overlapper {
                 while (held_ > held_limit_ && freeing_.size() > 1) await(freeing_.front());
                 continue;
             }
+            if (can_wait(*n)) {
+                if (later_.empty()) later_unit_ = unit_of(n->origin.path);
+                later_.push_back(n);
+                postponed_.insert(n.get());
+                continue;
+            }
             make(n);
             end_reads(t);
         }
+        make_later();
         while (!waiting_.empty()) await(waiting_.front());
         return std::move(made_);
     }
@@ -85,13 +93,23 @@ class Overlapper {
     /// Gathers with their readers, and what modules gather and reduce.
     void measure() {
         std::map<std::tuple<std::string_view, Phase, bool>, std::int64_t> gathered, reduced;
+        // Collectives before every position: ranks have the same ones, if not the same nodes between them.
+        std::vector<int> met(nodes_.size() + 1, 0);
+        for (std::size_t t = 0; t < nodes_.size(); ++t) met[t + 1] = met[t] + is_collective(nodes_[t]->op);
         for (auto const& n : nodes_) {
             if (!n->op.as<AllGather>()) continue;
             auto t = position_.at(n.get());
             bool free = is_free(*n->inputs[0].node);
             auto ready = free ? 0 : after(n->inputs[0]);
             gathers_[n.get()] = {n, ready, nodes_.size(), t, n->outputs[0].bytes(), false};
-            if (free) gathered[module_of(*n)] += n->outputs[0].bytes();
+            // Where no other collective comes in between, an earlier start is worth nothing.
+            if (met[t] > met[ready]) gathered[module_of(*n)] += n->outputs[0].bytes();
+        }
+        // What goes to a reduction, through what only passes it on.
+        for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
+            auto const& n = **it;
+            if (!is_collective(n.op) && !(reduced_.contains(&n) && n.inputs.size() == 1)) continue;
+            for (auto const& v : n.inputs) reduced_.insert(v.node.get());
         }
         // Readers, through views.
         std::unordered_map<Node const*, Node const*> gather_of;
@@ -162,6 +180,7 @@ class Overlapper {
         if (it != waiting_.end()) await(*it);
     }
     void await(std::shared_ptr<Node const> n) {
+        make_later();
         std::erase(waiting_, n);
         if (auto it = std::find(freeing_.begin(), freeing_.end(), n); it != freeing_.end()) {
             freeing_.erase(it);
@@ -169,9 +188,42 @@ class Overlapper {
         }
         emit(n);
     }
+    /// Products of weight gradients, and what follows from them, fill the time that the cotangents' way
+    /// through the ranks takes: nobody there waits for them. A gradient that is reduced itself goes at once.
+    bool can_wait(Node const& n) {
+        if (n.op.as<Receive>() || n.op.as<Send>() || is_collective(n.op)) return false;
+        if (!later_.empty() && unit_of(n.origin.path) != later_unit_) make_later();
+        for (auto const& v : n.inputs)
+            if (postponed_.contains(v.node.get())) return true;
+        if (n.origin.phase != Phase::backward || n.origin.recomputed || reduced_.contains(&n)) return false;
+        return sums_rows(n);
+    }
+    /// A product over the first dim of its operands: the batch.
+    static bool sums_rows(Node const& n) {
+        Metas in;
+        for (auto const& v : n.inputs) in.push_back(v.meta());
+        auto const rule = n.op.rule(in);
+        if (!rule.by_shape || rule.inputs.empty() || rule.inputs[0].empty() || rule.inputs[0][0].empty())
+            return false;
+        return !Rule::holds(rule.outputs[0], rule.inputs[0][0].front());
+    }
+    void make_later() {
+        auto nodes = std::exchange(later_, {});
+        postponed_.clear();
+        for (auto const& n : nodes) {
+            make(n);
+            end_reads(position_.at(n.get()));
+        }
+    }
+
     /// The node, after what it reads.
     void make(std::shared_ptr<Node const> const& n) {
         if (emitted_.contains(n.get())) return;
+        for (auto const& v : n->inputs)
+            if (postponed_.contains(v.node.get())) {
+                make_later();
+                break;
+            }
         for (auto const& v : n->inputs) {
             await_read(v);
             if (position_.contains(v.node.get()) && is_free(*v.node)) make(v.node);
@@ -187,7 +239,9 @@ class Overlapper {
     std::unordered_map<Node const*, std::size_t> position_;
     std::unordered_map<Node const*, Gather> gathers_;
     std::unordered_map<Node const*, bool> free_;
-    std::unordered_set<Node const*> emitted_;
+    std::unordered_set<Node const*> emitted_, postponed_, reduced_;
+    NodeOrder later_;  // postponed, in their order
+    std::string_view later_unit_;
     std::vector<Gather*> queue_;  // by first reader
     std::size_t first_ = 0;       // of the queue, that has not started
     std::multimap<std::size_t, Gather*> ends_;

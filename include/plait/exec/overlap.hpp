@@ -14,15 +14,15 @@ namespace plait {
 using NodeOrder = std::vector<std::shared_ptr<Node const>>;
 
 /// The same nodes in an order in which collectives overlap with work, as far as memory allows: it moves the
-/// starts of gathers and the awaits, and nothing else. Nodes that `part_of` tells apart (sections, pieces)
-/// stay apart.
+/// starts of gathers, awaits, and products of weight gradients. Nodes that `part_of` tells apart (sections,
+/// pieces) stay apart.
 ///
 /// - A gather starts as soon as what it reads is there and gathered values that wait for their reader, or are
 ///   being read, take no more than those of the two largest modules.
-/// - A result is awaited where it is first read.
-/// - A reduction that frees what it reads (Await::at_once) is awaited once others that came after it hold
-/// more
-///   than the gradients of the largest module.
+/// - A result is awaited where it is first read; weight gradients that no reduction waits for are made just
+///   before such a wait.
+/// - A reduction that frees what it reads (Await::at_once) is awaited once later ones hold more than the
+///   gradients of the largest module.
 ///
 /// A module here is a path up to its first number ("blocks.3"), forward and backward apart.
 NodeOrder overlapped(NodeOrder const& order, std::function<std::pair<int, int>(Node const*)> const& part_of);

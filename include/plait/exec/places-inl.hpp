@@ -57,7 +57,8 @@ struct Placer {
 
     std::vector<std::shared_ptr<Node const>> order;
     std::unordered_map<Node const*, int> position;
-    std::vector<int> section_end;  // last position of each section
+    std::unordered_map<Node const*, int> sites;  // of collectives
+    std::vector<int> section_end;                // last position of each section
     std::vector<int> section_begin;
     ValueMap<int> last_read;
     ValueMap<int> readers;
@@ -84,6 +85,8 @@ struct Placer {
             if (!source_of(*n)) order.push_back(n);
         std::stable_sort(order.begin(), order.end(),
                          [&](auto const& a, auto const& b) { return part(a.get()) < part(b.get()); });
+        for (auto const& n : order)
+            if (is_collective(n->op)) sites.emplace(n.get(), static_cast<int>(sites.size()));
         order = overlapped(order, [&](Node const* n) { return part(n); });
         section_end.assign(static_cast<std::size_t>(sections.count), -1);
         section_begin.assign(static_cast<std::size_t>(sections.count), 0);

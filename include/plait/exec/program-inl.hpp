@@ -142,17 +142,20 @@ struct Emitter : Placer {
         if (await) {
             i.awaits = collectives.at(node->inputs[0].node.get());
         } else if (auto const* r = op.as<AllReduce>()) {
-            i.collective = Collective{Verb::all_reduce, r->axis, r->how, program.collectives, -1, 0};
+            i.collective =
+                Collective{Verb::all_reduce, r->axis, r->how, program.collectives, sites.at(node.get()), -1};
         } else if (auto const* s = op.as<ReduceScatter>()) {
-            i.collective = Collective{Verb::reduce_scatter, s->axis, s->how, program.collectives, -1, 0};
+            i.collective = Collective{Verb::reduce_scatter, s->axis, s->how, program.collectives,
+                                      sites.at(node.get()), -1};
         } else if (auto const* g = op.as<AllGather>()) {
-            i.collective = Collective{Verb::all_gather, g->axis, Combine::sum, program.collectives, -1, 0};
+            i.collective = Collective{Verb::all_gather,     g->axis, Combine::sum, program.collectives,
+                                      sites.at(node.get()), -1};
         } else if (auto const* m = op.as<Send>()) {
             i.collective =
-                Collective{Verb::send, "pipeline", Combine::sum, program.collectives, m->to, m->edge};
+                Collective{Verb::send, "pipeline", Combine::sum, program.collectives, m->edge, m->to};
         } else if (auto const* m = op.as<Receive>()) {
             i.collective =
-                Collective{Verb::recv, "pipeline", Combine::sum, program.collectives, m->from, m->edge};
+                Collective{Verb::recv, "pipeline", Combine::sum, program.collectives, m->edge, m->from};
         } else {
             return false;
         }

@@ -36,8 +36,8 @@ struct Collective {
     std::string axis;
     Combine how = Combine::sum;
     int number = 0;  // of the program's collectives
-    int peer = -1;   // of a message: the other side, and the message's own number
-    int edge = 0;
+    int site = 0;    // among all, in the order of the graph: the same on all ranks that take part
+    int peer = -1;   // of a message: the other side
 };
 
 /// A kernel's call, a collective's start, or the wait for one.
