@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/core/random.hpp"
 #include "plait/plait.hpp"
 
 #include <memory>
