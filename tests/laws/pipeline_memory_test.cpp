@@ -206,14 +206,33 @@ void check_copies(Share const& share, Told& told) {
     }
 }
 
+void check_places(std::size_t every) {
+    int messages = 0, programs = 0;
+    auto const rows = pairwise(pipeline_table());
+    for (std::size_t k = 0; k < rows.size(); k += every, ++programs) {
+        auto c = pipeline_case(rows[k]);
+        auto& a = c.arrangement;
+        if (k % 2) a.bits = Bits::fast;
+        // The first rank, the last, and one between them.
+        Share share(c.subject, a, static_cast<int>(k * 7 + k / 3) % a.ranks());
+        INFO(share.text());
+        PlaceLaw law(share.t);
+        CHECK(law.faults_of(law.program()) == "");
+        CHECK(stash_fault(law.program()) == "");
+        for (auto const& i : law.program().instructions) messages += i.collective && i.collective->peer >= 0;
+    }
+    CHECK(messages > 8 * programs);
+    fmt::print("{} programs of pipelines, {} messages\n", programs, messages);
+}
+
 }  // namespace
 
 TEST_CASE("a rank's stash has as many copies as the schedule has micro-batches under way") {
     Told told;
     int programs = 0;
     for (auto schedule : pipeline_schedules)
-        for (int ranks : {2, 3, 4})
-            for (int micro : {1, 2, 4, 8, 12}) {
+        for (int ranks : {2, 4})
+            for (int micro : {1, 4, 12}) {
                 auto const stages = stages_of_rank(schedule);
                 if (schedule == "interleaved" && micro % ranks) continue;
                 auto s = pipeline_subjects(ranks * stages)[programs % 4];
@@ -236,7 +255,7 @@ TEST_CASE("a rank's stash has as many copies as the schedule has micro-batches u
         "several lengths within bounds; {} have the number that is published\n",
         programs, told.exactly, told.within, told.published);
     CHECK(told.exactly > 4 * told.within);
-    CHECK(told.published > 300);
+    CHECK(told.published > 150);
 }
 
 TEST_CASE("1F1B's first rank holds as many micro-batches as there are ranks, its last one; GPipe's all") {
@@ -263,7 +282,10 @@ TEST_CASE("1F1B's first rank holds as many micro-batches as there are ranks, its
 TEST_CASE("stages between the ends keep the same bytes of a micro-batch, and no schedule more than it may") {
     // Thin ends: the inner ranks' stages are alike.
     auto s = pipeline_subjects(8)[1];
+    std::map<std::pair<std::string, int>, std::int64_t> known;
     auto stash = [&](std::string const& schedule, int r) {
+        auto [it, fresh] = known.try_emplace({schedule, r}, 0);
+        if (!fresh) return it->second;
         Share share(s,
                     {.micro = 8,
                      .bits = Bits::fast,
@@ -271,7 +293,7 @@ TEST_CASE("stages between the ends keep the same bytes of a micro-batch, and no 
                      .schedule = schedule,
                      .virtual_stages = stages_of_rank(schedule)},
                     r);
-        return share.program().memory.stash;
+        return it->second = share.program().memory.stash;
     };
     auto const most = stash("1f1b", 0);
     fmt::print("bytes of the stash by rank\n");
@@ -320,23 +342,10 @@ TEST_CASE("a rank of a pipeline takes what its plan says") {
         }
 }
 
-TEST_CASE("no value of a pipeline's rank is overwritten before its last read") {
-    int messages = 0;
-    auto const rows = pairwise(pipeline_table());
-    for (std::size_t k = 0; k < rows.size(); ++k) {
-        auto c = pipeline_case(rows[k]);
-        auto& a = c.arrangement;
-        if (k % 2) a.bits = Bits::fast;
-        // The first rank, the last, and one between them.
-        Share share(c.subject, a, static_cast<int>(k * 7 + k / 3) % a.ranks());
-        INFO(share.text());
-        PlaceLaw law(share.t);
-        CHECK(law.faults_of(law.program()) == "");
-        CHECK(stash_fault(law.program()) == "");
-        for (auto const& i : law.program().instructions) messages += i.collective && i.collective->peer >= 0;
-    }
-    CHECK(messages > 300);
-    fmt::print("{} programs of pipelines, {} messages\n", rows.size(), messages);
+TEST_CASE("no value of a pipeline's rank is overwritten before its last read") { check_places(5); }
+
+TEST_CASE("no value of any rank of a pipeline is overwritten before its last read", "[slow]") {
+    check_places(1);
 }
 
 TEST_CASE("a copy that two micro-batches have at one time is found") {

@@ -73,9 +73,12 @@ std::vector<Traffic> traffic(Subject const& s, Arrangement const& a, Broken cons
     return traffic_of(s, a, broken, wanted, "pipeline");
 }
 
-void check_law(std::vector<Choices> const& rows, std::size_t of) {
+void check_law(std::size_t every) {
+    auto const table = pipeline_table();
+    auto const rows = pairwise(table);
+    std::size_t done = 0;
     int failed = 0;
-    for (std::size_t k = 0; k < rows.size(); ++k) {
+    for (std::size_t k = 0; k < rows.size(); k += every, ++done) {
         auto c = pipeline_case(rows[k]);
         c.arrangement.bits = k % 2 ? Bits::fast : Bits::layout;
         auto const all = traffic(c.subject, c.arrangement);
@@ -83,15 +86,14 @@ void check_law(std::vector<Choices> const& rows, std::size_t of) {
         failed += !traffic_holds(all);
         REQUIRE(failed < 8);
     }
-    fmt::print("{} layouts of {} send along pipeline what they should\n", rows.size(), of);
+    fmt::print("{} layouts of {} send along pipeline what they should\n", done, table.size());
 }
 
 }  // namespace
 
-TEST_CASE("a step sends along pipeline what the closed forms say") {
-    auto const all = pipeline_table();
-    check_law(pairwise(all), all.size());
-}
+TEST_CASE("a step sends along pipeline what the closed forms say") { check_law(5); }
+
+TEST_CASE("a step of any layout sends along pipeline what the closed forms say", "[slow]") { check_law(1); }
 
 TEST_CASE("one tensor crosses to the next stage: a sum is made before it goes") {
     for (std::size_t model : {1, 3})

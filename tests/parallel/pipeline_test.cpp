@@ -114,8 +114,8 @@ std::string deadlock(Ranks const& ranks) {
 TEST_CASE("messages meet in the same order on both sides, and nobody waits for ever") {
     int programs = 0, messages = 0;
     for (auto schedule : pipeline_schedules)
-        for (int ranks : {2, 3, 4, 5})
-            for (int micro : {1, 2, 4, 8, 5, 12}) {
+        for (int ranks : {2, 3, 4})
+            for (int micro : {1, 3, 4, 8}) {
                 if (schedule == "interleaved" && micro % ranks) continue;
                 auto const stages = stages_of_rank(schedule);
                 auto s = pipeline_subjects(ranks * stages)[static_cast<std::size_t>(programs % 4)];
@@ -134,12 +134,12 @@ TEST_CASE("messages meet in the same order on both sides, and nobody waits for e
                 for (auto const& steps : all) messages += static_cast<int>(steps.size()) / 2;
             }
     fmt::print("{} programs with {} starts of messages\n", programs, messages);
-    CHECK(messages > 5000);
+    CHECK(messages > 1500);
 }
 
 TEST_CASE("messages meet where other axes divide too, and under bits = layout") {
     auto const rows = pairwise(pipeline_table());
-    for (std::size_t k = 0; k < rows.size(); k += 3) {
+    for (std::size_t k = 0; k < rows.size(); k += 9) {
         auto const c = pipeline_case(rows[k]);
         INFO(text_of(c.subject, c.arrangement));
         auto const all = ranks_of(c.subject, c.arrangement);

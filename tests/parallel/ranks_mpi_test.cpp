@@ -56,11 +56,11 @@ void check_tensor_layouts(std::function<std::vector<Choices>(std::vector<Choices
     CHECK(check_rows("tensor", cover(rows), case_of) == ranks);
 }
 
-/// Layouts over pipeline, or one of the other axes x pipeline, of all processes: model, mesh, schedule, zero,
-/// recompute. Compute and micro-batches go round.
+/// Layouts over pipeline, or one of the other axes x pipeline, of all processes: model, mesh, schedule, zero.
+/// Recompute, compute, sequence and micro-batches go round.
 void check_pipeline_layouts(std::function<std::vector<Choices>(std::vector<Choices> const&)> const& cover) {
     auto const ranks = test_ranks();
-    auto const rows = all_choices({4, ranks > 2 ? 3 : 1, std::size(pipeline_schedules), 4, 2},
+    auto const rows = all_choices({4, ranks > 2 ? 3 : 1, std::size(pipeline_schedules), 4},
                                   [](Choices const& c) { return c[1] == 1 || c[3] == 0; });
     auto case_of = [&](Choices const& c) {
         int const data = c[1] == 1 ? 2 : 1, tensor = c[1] == 2 ? 2 : 1, pipeline = ranks / data / tensor;
@@ -73,7 +73,7 @@ void check_pipeline_layouts(std::function<std::vector<Choices>(std::vector<Choic
         return std::pair(s, Arrangement{.data = data,
                                         .micro = turn / 2 % 2 ? 4 : pipeline,
                                         .zero = c[3],
-                                        .recompute = c[4] == 1,
+                                        .recompute = turn / 8 % 2 == 1,
                                         .tensor = tensor,
                                         .sequence = turn / 4 % 2 == 1,
                                         .pipeline = pipeline,
@@ -87,7 +87,10 @@ void check_pipeline_layouts(std::function<std::vector<Choices>(std::vector<Choic
 
 TEST_CASE("processes that divide pipeline have the bits of one rank", "[.][mpi_pipeline]") {
     if (!mpi_available()) SKIP("built without MPI");
-    check_pipeline_layouts(pairwise);
+    check_pipeline_layouts([](auto rows) {
+        std::erase_if(rows, [](Choices const& c) { return c[0] == 1 || c[0] == 2; });
+        return pairwise(rows);
+    });
 }
 
 TEST_CASE("processes that divide pipeline have the bits of one rank on all layouts",

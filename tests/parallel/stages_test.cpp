@@ -211,9 +211,9 @@ TEST_CASE("stages that cannot be are refused") {
 TEST_CASE("the loop is cut where its modules are: forward, input gradients, weight gradients") {
     int cuts = 0;
     for (auto const& c : pairwise(pipeline_table())) {
-        if (cuts++ % 2) continue;
+        if (cuts++ % 4) continue;
         auto one = pipeline_case(c);
-        one.arrangement.bits = cuts % 3 ? Bits::layout : Bits::fast;
+        one.arrangement.bits = cuts % 8 == 1 ? Bits::layout : Bits::fast;
         INFO(text_of(one.subject, one.arrangement));
         auto const cut = cut_of(one.subject, one.arrangement);
         CHECK(cut_fault(cut) == "");
