@@ -232,8 +232,9 @@ class SymbolRun {
     Range range_of(Operand const& o, int micro) const {
         auto begin = o.offset + micro * o.micro_stride;
         if (o.copies >= 0)
-            begin += o.copy_stride * program_.copies[static_cast<std::size_t>(o.copies)]
-                                         .of_micro[static_cast<std::size_t>(micro)];
+            begin +=
+                o.copy_stride *
+                program_.copies[static_cast<std::size_t>(o.copies)].of_micro[static_cast<std::size_t>(micro)];
         return {o.region, begin, begin + o.meta.bytes()};
     }
     void check_inside(std::string const& who, Range const& r) {

@@ -89,7 +89,9 @@ void check_law(std::vector<Choices> const& rows) {
 
 TEST_CASE("every layout over the tensor axis has the bits of one rank") { check_law(pairwise(table())); }
 
-TEST_CASE("all layouts over the tensor axis have the bits of one rank", "[slow]") { check_law(broad_table()); }
+TEST_CASE("all layouts over the tensor axis have the bits of one rank", "[slow]") {
+    check_law(broad_table());
+}
 
 TEST_CASE("shard lines are part of the numerics") {
     auto s = tensor_subjects().front();
