@@ -44,7 +44,7 @@ std::vector<NamedArray> arrays_of(State const& state, bool parameters, SharedSta
     for (auto const& v : state.variables()) {
         if ((v->kind == VariableKind::parameter) != parameters || (writer && !writer->writes(*v))) continue;
         auto const& block = state.block_of(*v);
-        if (block.elements() == 0) continue;  // of another stage
+        if (writer && block.elements() == 0) continue;  // of another stage
         arrays.push_back({v->path,
                           block,
                           {state.memory() + state.offset_of(*v), static_cast<std::size_t>(block.bytes())},

@@ -15,10 +15,23 @@
 #include "plait/optim/clip.hpp"
 #include "plait/parallel/layout.hpp"
 #include "plait/parallel/lines.hpp"
+#include "plait/parallel/schedule_check.hpp"
 #include "plait/train/shared_state.hpp"
 
 namespace plait::tools {
 namespace {
+
+/// Checked before anything is recorded; what is wrong is told with its key.
+Schedule schedule_of(PlanConfig const& config, int ranks, int micro_batches) {
+    try {
+        auto schedule = make_schedule(config.schedule, ranks, static_cast<int>(config.virtual_stages),
+                                      micro_batches, [](std::string const& path) { return read_file(path); });
+        check_schedule(schedule);
+        return schedule;
+    } catch (UsageError const& e) {
+        fail<UsageError>("plan.schedule = \"{}\": {}", config.schedule, e.what());
+    }
+}
 
 Plan make_plan(PlanConfig const& config, Mesh const& mesh) {
     Plan plan(mesh);
@@ -26,12 +39,8 @@ Plan make_plan(PlanConfig const& config, Mesh const& mesh) {
     for (auto const& glob : config.recompute.list) plan.recompute(glob);
     for (auto const& line : config.lines) plan.line(line);
     plan.zero(static_cast<int>(config.zero));
-    auto schedule = [name = config.schedule, stages = static_cast<int>(config.virtual_stages)](
-                        int ranks, int micro_batches) {
-        return make_schedule(name, ranks, stages, micro_batches,
-                             [](std::string const& path) { return read_file(path); });
-    };
-    plan.stages(config.stages.list, schedule);
+    plan.stages(config.stages.list,
+                [config](int ranks, int micro_batches) { return schedule_of(config, ranks, micro_batches); });
     auto const& g = config.bits_granularity;
     if (config.bits == "layout") plan.bits(Bits::layout, {g.batch, g.data, g.tensor});
     return plan;

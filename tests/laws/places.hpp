@@ -98,12 +98,17 @@ inline std::vector<bool> unread(AnyOp const& op, Metas const& in) {
     like.resize(in.size(), false);
     return like;
 }
-/// What the results and the variables hold after a step, by name.
+/// What the results and the variables hold after a step, and messages when they go, by name.
 using Ends = std::map<std::string, Parts>;
+
+inline std::string message_name(Send const& message, int micro) {
+    return fmt::format("message {} of micro-batch {}", message.edge, micro);
+}
 
 /// Every value in a place of its own.
 inline Ends run_sections(Sections const& sections, StateOffset const& state_offset) {
     ValueMap<Parts> now;
+    Ends ends;
     SourceNames names(state_offset);
     for (auto const& n : sections.graph.nodes)
         if (auto const* s = source_of(*n)) now[{n, 0}] = names.parts(*s);
@@ -121,6 +126,7 @@ inline Ends run_sections(Sections const& sections, StateOffset const& state_offs
         auto const* stack = n.op.as<MicroStack>();
         auto const* part = n.op.as<plait::Part>();
         auto const* join = n.op.as<Join>();
+        if (auto const* message = n.op.as<Send>()) ends[message_name(*message, micro)] = in[0];
         if (take && take->dim == 0) {
             first = slice(in[0], micro * bytes, bytes);
         } else if (part && part->dim == 0) {
@@ -154,7 +160,6 @@ inline Ends run_sections(Sections const& sections, StateOffset const& state_offs
         for (int micro = 0; micro < (s % 2 ? sections.micro_batches : 1); ++micro)
             for (auto const& n : sections.graph.nodes)
                 if (!source_of(*n) && sections.section.at(n.get()) == s) run(n, micro);
-    Ends ends;
     for (auto const& o : sections.graph.outputs) ends["result " + o.name] = now.at(o.value);
     for (auto const& u : sections.graph.updates)
         ends["variable " + source_of(*u.variable.node)->variable.lock()->path] = now.at(u.value);
@@ -224,8 +229,12 @@ class SymbolRun {
         bool operator==(Range const&) const = default;
         bool overlaps(Range const& o) const { return region == o.region && begin < o.end && o.begin < end; }
     };
-    static Range range_of(Operand const& o, int micro) {
+    Range range_of(Operand const& o, int micro) const {
         auto begin = o.offset + micro * o.micro_stride;
+        if (o.copies >= 0)
+            begin +=
+                o.copy_stride *
+                program_.copies[static_cast<std::size_t>(o.copies)].of_micro[static_cast<std::size_t>(micro)];
         return {o.region, begin, begin + o.meta.bytes()};
     }
     void check_inside(std::string const& who, Range const& r) {
@@ -238,16 +247,17 @@ class SymbolRun {
     void check_overlaps(std::string const& who, Instruction const& i, std::vector<Range> const& in,
                         std::vector<Range> const& out, Range const& workspace);
     void call(int index, int micro);
-    void begin(std::string const& who, Instruction const& i, std::vector<Range> const& in,
-               std::vector<Range> const& out, Parts result);
-    void end(std::string const& who, int number);
+    void begin(std::string const& who, Instruction const& i, int micro, Range const& in, Range const& out,
+               Parts result);
+    void end(std::string const& who, int number, int micro);
 
     /// A collective on its way: what it reads must stay, and what it writes is nobody's.
     struct Flight {
         Range in, out;
         Parts read, poison, result;
     };
-    std::map<int, Flight> flights_;
+    std::map<std::pair<int, int>, Flight> flights_;  // by number and micro-batch
+    Ends sent_;
     Program const& program_;
     std::int64_t state_bytes_;
     SymbolMemory state_, scratch_;
@@ -288,7 +298,7 @@ inline void SymbolRun::check_overlaps(std::string const& who, Instruction const&
 inline void SymbolRun::call(int index, int micro) {
     auto const& i = program_.instructions[static_cast<std::size_t>(index)];
     auto who = fmt::format("{} {} ({}), micro-batch {}", index, i.op.name(), i.origin.path, micro);
-    if (i.awaits >= 0) return end(who, i.awaits);
+    if (i.awaits >= 0) return end(who, i.awaits, micro);
     std::vector<Range> in, out;
     std::vector<Parts> values;
     Metas metas;
@@ -310,7 +320,8 @@ inline void SymbolRun::call(int index, int micro) {
     }
     check_overlaps(who, i, in, out, workspace);
     if (i.collective)
-        return begin(who, i, in, out, result_of(i.op, values, 0, micro, out[0].end - out[0].begin));
+        return begin(who, i, micro, in.empty() ? Range{} : in[0], out[0],
+                     result_of(i.op, values, 0, micro, out[0].end - out[0].begin));
     if (auto const* join = i.op.as<Join>(); join && join->dim == 0) {
         auto at = out[0].begin;
         for (std::size_t k = 0; k < in.size(); at += in[k].end - in[k].begin, ++k)
@@ -339,17 +350,18 @@ inline void SymbolRun::call(int index, int micro) {
     }
 }
 
-inline void SymbolRun::begin(std::string const& who, Instruction const& i, std::vector<Range> const& in,
-                             std::vector<Range> const& out, Parts result) {
-    auto number = i.collective->number;
-    if (flights_.contains(number)) faults_.push_back(who + ": it is on its way already");
-    auto poison = whole(symbol_of("on its way", {}, number), out[0].end - out[0].begin);
-    memory(out[0].region).write(out[0].begin, poison);
-    flights_[number] = {in[0], out[0], read(in[0]), poison, std::move(result)};
+inline void SymbolRun::begin(std::string const& who, Instruction const& i, int micro, Range const& in,
+                             Range const& out, Parts result) {
+    std::pair const key(i.collective->number, micro);
+    if (flights_.contains(key)) faults_.push_back(who + ": it is on its way already");
+    auto poison = whole(symbol_of("on its way", {}, key.first), out.end - out.begin);
+    memory(out.region).write(out.begin, poison);
+    flights_[key] = {in, out, read(in), poison, std::move(result)};
+    if (auto const* message = i.op.as<Send>()) sent_[message_name(*message, micro)] = read(in);
 }
 
-inline void SymbolRun::end(std::string const& who, int number) {
-    auto it = flights_.find(number);
+inline void SymbolRun::end(std::string const& who, int number, int micro) {
+    auto it = flights_.find({number, micro});
     if (it == flights_.end()) return faults_.push_back(who + ": nothing is on its way");
     auto const& f = it->second;
     if (read(f.in) != f.read) faults_.push_back(who + ": what it reads was overwritten on the way");
@@ -373,11 +385,11 @@ inline Ends SymbolRun::run(State const& state, StateOffset const& state_offset) 
         auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
         for (int i = piece.first; i < piece.last; ++i) call(i, visit.micro);
     }
-    Ends ends;
+    Ends ends = sent_;
     for (auto const& r : program_.results) ends["result " + r.name] = read(range_of(r.at, 0));
     for (auto const& v : variables)
         ends["variable " + v->path] = state_.read(state_offset(*v), state.block_of(*v).bytes());
-    for (auto const& [number, f] : flights_) faults_.push_back(fmt::format("{} is never awaited", number));
+    for (auto const& [key, f] : flights_) faults_.push_back(fmt::format("{} is never awaited", key.first));
     return ends;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/core/random.hpp"
 #include "plait/plait.hpp"
 
 #include <memory>
@@ -22,11 +23,14 @@ struct Training {
     Values operator()() const {
         auto number = step->steps_done();
         Array tokens({i32, {batch, seq}}), targets({i32, {batch, seq}});
+        // Without a period: micro-batches that change places must be seen.
+        auto drawn = [&](std::int64_t i, std::uint64_t column) {
+            auto const at = static_cast<std::uint64_t>(number * batch * seq + i) * 2 + column;
+            return static_cast<std::int32_t>(mix(at) % static_cast<std::uint64_t>(vocab));
+        };
         for (std::int64_t i = 0; i < batch * seq; ++i) {
-            tokens.values<std::int32_t>()[static_cast<std::size_t>(i)] =
-                static_cast<std::int32_t>((i * 7 + i * i + number) % vocab);
-            targets.values<std::int32_t>()[static_cast<std::size_t>(i)] =
-                i % 5 ? static_cast<std::int32_t>((i * 3 + number) % vocab) : -1;
+            tokens.values<std::int32_t>()[static_cast<std::size_t>(i)] = drawn(i, 0);
+            targets.values<std::int32_t>()[static_cast<std::size_t>(i)] = i % 5 ? drawn(i, 1) : -1;
         }
         return (*step)({{"tokens", tokens}, {"targets", targets}});
     }

@@ -1,7 +1,7 @@
 #include "catch.hpp"
-#include "laws/cover.hpp"
-#include "laws/ranks.hpp"
+#include "laws/pipelines.hpp"
 #include "plait/comm/mpi.hpp"
+#include "plait/core/random.hpp"
 
 #include <cstdlib>
 #include <functional>
@@ -14,7 +14,7 @@ using namespace tests;
 namespace {
 
 /// Trains every layout of the rows on all processes, and one rank in the same process; how many.
-int check_rows(std::vector<Choices> const& rows,
+int check_rows(std::string const& axis, std::vector<Choices> const& rows,
                std::function<std::pair<Subject, Arrangement>(Choices const&)> const& case_of) {
     int size = 0, layouts = 0;
     REQUIRE_NOTHROW(run_mpi([&](Communicator& world) {
@@ -25,7 +25,7 @@ int check_rows(std::vector<Choices> const& rows,
             check(train(world, s, a) == want, "{}: rank {} has other bits", text_of(s, a), world.rank());
             ++layouts;
         }
-        if (world.rank() == 0) fmt::print("{} layouts over tensor have the bits of one rank\n", layouts);
+        if (world.rank() == 0) fmt::print("{} layouts over {} have the bits of one rank\n", layouts, axis);
     }));
     CHECK(layouts == static_cast<int>(rows.size()));
     return size;
@@ -53,10 +53,51 @@ void check_tensor_layouts(std::function<std::vector<Choices>(std::vector<Choices
                                         .tensor = ranks / data,
                                         .sequence = c[6] == 1});
     };
-    CHECK(check_rows(cover(rows), case_of) == ranks);
+    CHECK(check_rows("tensor", cover(rows), case_of) == ranks);
+}
+
+/// Layouts over pipeline, or one of the other axes x pipeline, of all processes: model, mesh, schedule, zero.
+/// Recompute, compute, sequence and micro-batches go round.
+void check_pipeline_layouts(std::function<std::vector<Choices>(std::vector<Choices> const&)> const& cover) {
+    auto const ranks = test_ranks();
+    auto const rows = all_choices({4, ranks > 2 ? 3 : 1, std::size(pipeline_schedules), 4},
+                                  [](Choices const& c) { return c[1] == 1 || c[3] == 0; });
+    auto case_of = [&](Choices const& c) {
+        int const data = c[1] == 1 ? 2 : 1, tensor = c[1] == 2 ? 2 : 1, pipeline = ranks / data / tensor;
+        auto const schedule = pipeline_schedules[c[2]];
+        auto const stages = stages_of_rank(schedule);
+        auto s = pipeline_subjects(std::max(4, pipeline * stages))[static_cast<std::size_t>(c[0])];
+        std::uint64_t turn = 0;
+        for (int choice : c) turn = mix(turn * 8 + static_cast<std::uint64_t>(choice));
+        s.compute = turn % 2 ? bf16 : f32;
+        return std::pair(s, Arrangement{.data = data,
+                                        .micro = turn / 2 % 2 ? 4 : pipeline,
+                                        .zero = c[3],
+                                        .recompute = turn / 8 % 2 == 1,
+                                        .tensor = tensor,
+                                        .sequence = turn / 4 % 2 == 1,
+                                        .pipeline = pipeline,
+                                        .schedule = std::string(schedule),
+                                        .virtual_stages = stages});
+    };
+    CHECK(check_rows("pipeline", cover(rows), case_of) == ranks);
 }
 
 }  // namespace
+
+TEST_CASE("processes that divide pipeline have the bits of one rank", "[.][mpi_pipeline]") {
+    if (!mpi_available()) SKIP("built without MPI");
+    check_pipeline_layouts([](auto rows) {
+        std::erase_if(rows, [](Choices const& c) { return c[0] == 1 || c[0] == 2; });
+        return pairwise(rows);
+    });
+}
+
+TEST_CASE("processes that divide pipeline have the bits of one rank on all layouts",
+          "[.][mpi_pipeline_all]") {
+    if (!mpi_available()) SKIP("built without MPI");
+    check_pipeline_layouts([](auto const& rows) { return rows; });
+}
 
 TEST_CASE("processes that divide tensor have the bits of one rank", "[.][mpi_tensor]") {
     if (!mpi_available()) SKIP("built without MPI");

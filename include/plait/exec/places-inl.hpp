@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/exec/copies-inl.hpp"
 #include "plait/exec/overlap.hpp"
 #include "plait/exec/program.hpp"
 #include "plait/graph/collective.hpp"
@@ -26,6 +27,7 @@ struct Place {
     bool in_pieces = false;  // made in one of them, for its micro-batch
     int copies = -1;         // table of the program
     std::int64_t copy_stride = 0;
+    int lies_in = -1;  // the place whose copies it shares
 };
 
 /// "blocks.0.mlp swiglu"
@@ -172,45 +174,31 @@ struct Placer {
     }
 
     /// What several pieces share has a copy for every micro-batch that is under way between the first and the
-    /// last of them.
+    /// last of them; what is stashed shares copies with others of its size.
     void find_copies(std::vector<Program::Copies>& tables) {
         if (!sections.pipeline) return;
-        std::map<std::set<int>, int> known;
-        for (auto& p : places) {
+        CopyPools stashed(*sections.pipeline, sections.micro_batches), own = stashed;
+        for (std::size_t i = 0; i < places.size(); ++i) {
+            auto& p = places[i];
             if (!p.in_pieces || p.pieces.size() < 2 || p.bytes == 0) continue;
-            auto [it, fresh] = known.try_emplace(p.pieces, static_cast<int>(tables.size()));
-            if (fresh) tables.push_back(copies_of(p.pieces));
-            p.copies = it->second;
             p.copy_stride = (p.bytes + 63) / 64 * 64;
-            p.bytes = p.copy_stride * tables[static_cast<std::size_t>(p.copies)].count;
-            if (p.kind == &MemoryTable::activations) p.kind = &MemoryTable::stash;
+            bool stash = p.kind == &MemoryTable::activations;
+            if (stash) p.kind = &MemoryTable::stash;
+            (stash ? stashed : own).add(static_cast<int>(i), p.copy_stride, p.pieces);
         }
-    }
-
-    Program::Copies copies_of(std::set<int> const& pieces) const {
-        auto const& visits = sections.pipeline->visits;
-        auto count = static_cast<std::size_t>(sections.micro_batches);
-        std::vector<int> first(count, -1), last(count, -1);
-        for (std::size_t i = 0; i < visits.size(); ++i) {
-            if (!pieces.contains(visits[i].piece)) continue;
-            auto m = static_cast<std::size_t>(visits[i].micro);
-            if (first[m] < 0) first[m] = static_cast<int>(i);
-            last[m] = static_cast<int>(i);
-        }
-        // What is read after the loop stays; there is one micro-batch then.
-        Program::Copies table{0, std::vector<int>(count, 0)};
-        std::vector<int> busy;  // the last visit that needs a copy
-        std::vector<std::size_t> micros(count);
-        std::iota(micros.begin(), micros.end(), std::size_t{0});
-        std::stable_sort(micros.begin(), micros.end(), [&](auto a, auto b) { return first[a] < first[b]; });
-        for (auto m : micros) {
-            auto free = std::find_if(busy.begin(), busy.end(), [&](int until) { return until < first[m]; });
-            if (free == busy.end()) free = busy.insert(busy.end(), -1);
-            *free = last[m];
-            table.of_micro[m] = static_cast<int>(free - busy.begin());
-        }
-        table.count = static_cast<int>(busy.size());
-        return table;
+        auto share = [&](std::vector<int> const& numbers, int table) {
+            auto& first = places[static_cast<std::size_t>(numbers.front())];
+            first.bytes = first.copy_stride * tables[static_cast<std::size_t>(table)].count;
+            for (int number : numbers) {
+                auto& p = places[static_cast<std::size_t>(number)];
+                p.copies = table++;
+                if (&p == &first) continue;
+                p.bytes = 0, p.lies_in = numbers.front();
+                first.first = std::min(first.first, p.first), first.last = std::max(first.last, p.last);
+            }
+        };
+        stashed.for_each(tables, share);
+        own.for_each(tables, share);
     }
 
     void place_sources() {

@@ -184,6 +184,8 @@ struct Emitter : Placer {
             }
         auto plan = plan_memory(lifetimes);
         for (std::size_t i = 0; i < which.size(); ++i) places[which[i]].offset = plan.offsets[i];
+        for (auto& p : places)
+            if (p.lies_in >= 0) p.offset = places[static_cast<std::size_t>(p.lies_in)].offset;
         program.scratch_bytes = plan.bytes;
         fill_table(plan);
     }

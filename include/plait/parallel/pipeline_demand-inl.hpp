@@ -108,14 +108,21 @@ class PipelineDemand {
         return homes_.at(v.node.get());
     }
 
-    /// Where what goes into a node lies; where no rank has all of it, any rank may make it.
+    static bool is_variable(Value const& v) {
+        auto const* s = source_of(*v.node);
+        return s && s->kind == SourceKind::variable;
+    }
+
+    /// Where what goes into a node lies: its variables, if it reads any, as an update is made wherever they
+    /// are. Where no rank has all of it, any rank may make it.
     void find_homes() {
         for (auto const& n : order_) {
             if (staged(*n)) continue;
             RankSet common;
+            bool const variables = std::any_of(n->inputs.begin(), n->inputs.end(), is_variable);
             for (auto const& v : n->inputs) {
                 auto h = home(v);
-                if (!h) continue;
+                if (!h || (variables && !is_variable(v))) continue;
                 if (!common) {
                     common = h;
                     continue;

@@ -274,9 +274,10 @@ PLAIT_INLINE StageModules find_stages(Graph const& recorded, std::vector<std::st
     auto count = static_cast<std::size_t>(stages);
     if (globs.size() == 1) {
         auto costs = detail::module_costs(recorded, globs[0]);
+        check<UsageError>(!costs.modules.empty(), "plan: stages: {} names no module", globs[0]);
         check<UsageError>(
             costs.modules.size() >= count,
-            "stages: {} names {} modules, fewer than the {} stages: use fewer pipeline ranks or "
+            "plan: stages: {} names {} modules, fewer than the {} stages: use fewer pipeline ranks or "
             "virtual stages",
             globs[0], costs.modules.size(), stages);
         auto ends = detail::balanced(costs, count);
@@ -284,8 +285,9 @@ PLAIT_INLINE StageModules find_stages(Graph const& recorded, std::vector<std::st
             for (; i < ends[s]; ++i) found.stage_of[costs.modules[i].first] = static_cast<int>(s);
         return found;
     }
-    check<UsageError>(globs.size() == count, "stages: {} globs for {} stages: give one, or one for each",
-                      globs.size(), stages);
+    check<UsageError>(globs.size() == count,
+                      "plan: stages: {} globs for {} stages: give one, or one for each", globs.size(),
+                      stages);
     for (std::size_t s = 0; s < count; ++s) {
         bool any = false;
         for (auto const& n : recorded.nodes) {
@@ -293,11 +295,11 @@ PLAIT_INLINE StageModules find_stages(Graph const& recorded, std::vector<std::st
             auto module = detail::module_of(globs[s], n->origin.path);
             if (module.empty()) continue;
             auto [it, fresh] = found.stage_of.try_emplace(std::string(module), static_cast<int>(s));
-            check<UsageError>(it->second == static_cast<int>(s), "stages: {} is in {} and in {}", module,
-                              globs[static_cast<std::size_t>(it->second)], globs[s]);
+            check<UsageError>(it->second == static_cast<int>(s), "plan: stages: {} is in {} and in {}",
+                              module, globs[static_cast<std::size_t>(it->second)], globs[s]);
             any = true;
         }
-        check<UsageError>(any, "stages: {} names no module, so stage {} is empty", globs[s], s);
+        check<UsageError>(any, "plan: stages: {} names no module, so stage {} is empty", globs[s], s);
     }
     return found;
 }

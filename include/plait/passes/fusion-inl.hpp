@@ -17,9 +17,12 @@
 namespace plait {
 namespace detail {
 
+using Apart = std::function<bool(std::string_view, std::string_view)>;
+
 struct Fusion {
     Graph const& graph;
     Readers readers;
+    Apart const& apart;
     std::unordered_map<Node const*, std::vector<Value>> made{};  // what a neighbour already made for a node
     std::unordered_map<Node const*, std::shared_ptr<Node const>> shared{};
 
@@ -80,6 +83,7 @@ struct Fusion {
         auto join = [&](Node const* norm, AnyOp op) -> std::vector<Value> {
             if (norm->origin.phase != n.origin.phase || norm->origin.recomputed != n.origin.recomputed)
                 return {};
+            if (apart && apart(n.origin.path, norm->origin.path)) return {};
             std::vector<Value> in{r.mapped(n.inputs[0]), r.mapped(n.inputs[1])};
             for (std::size_t i = 1; i < norm->inputs.size(); ++i) {
                 if (!source_of(*norm->inputs[i].node)) return {};
@@ -220,10 +224,10 @@ struct Fusion {
 
 }  // namespace detail
 
-PLAIT_INLINE Graph fuse(Graph const& graph) {
+PLAIT_INLINE Graph fuse(Graph const& graph, detail::Apart const& apart) {
     using detail::Fusion;
-    auto pass = [](Graph const& g, std::initializer_list<Fusion::Row> rows) {
-        return Fusion{g, readers_of(g)}.run(rows);
+    auto pass = [&](Graph const& g, std::initializer_list<Fusion::Row> rows) {
+        return Fusion{g, readers_of(g), apart}.run(rows);
     };
     auto fused = pass(graph, {&Fusion::bias, &Fusion::residual_norm, &Fusion::residual_gradient,
                               &Fusion::loss_step, &Fusion::scaled_update});

@@ -94,11 +94,14 @@ inline Graph record_step(State const& state, Columns const& columns,
     return Graph::of(std::move(outputs), std::move(updates), Recorder::current().marks);
 }
 
-inline Graph run_passes(Graph graph, Plan const& plan, Backend const& backend) {
+inline Graph run_passes(Graph graph, Plan const& plan, Backend const& backend, StageModules const& stages) {
     graph = merge_common(graph);
     graph = lower_precision(graph, plan.compute());
     graph = recompute(graph, plan.recompute());
-    graph = fuse(graph);
+    auto apart = [&](std::string_view a, std::string_view b) {
+        return stages.of(a) >= 0 && stages.of(b) >= 0 && stages.of(a) != stages.of(b);
+    };
+    graph = fuse(graph, apart);
     return expand_definitions(
         graph, [&](std::string_view op) { return find_kernel(backend.kernels(), op) != nullptr; });
 }
@@ -165,18 +168,23 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     auto const& mesh = plan.mesh();
     auto micro_batches = plan.local_micro_batches();
     Graph recorded = record_step(*state, columns, record);
-    Graph passed = run_passes(recorded, plan, backend);
+    bool pipeline = mesh.axis("pipeline").size > 1;
+    Schedule schedule;
+    StageModules stages;
+    if (pipeline) {
+        schedule = plan.schedule();
+        stages = find_stages(recorded, plan.stages(), schedule.stages);
+    }
+    Graph passed = run_passes(recorded, plan, backend, stages);
     auto [lines, layouts] = lay_out_program(plan, passed, *state);
     watch(passed, plan);
     std::optional<std::int64_t> tensor_leaves;
     if (plan.bits() == Bits::layout) tensor_leaves = plan.granularity().tensor;
-    bool pipeline = mesh.axis("pipeline").size > 1;
     auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
                               leaves_of(plan, columns, micro_batches), pipeline);
     Holders holders;
     if (pipeline) {
-        auto schedule = plan.schedule();
-        auto cut = cut_stages(sections, find_stages(recorded, plan.stages(), schedule.stages));
+        auto cut = cut_stages(sections, stages);
         auto share =
             share_pipeline(sections, cut, schedule, mesh.axis("pipeline").coordinate, state->variables());
         sections = std::move(share.sections);
