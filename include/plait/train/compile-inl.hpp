@@ -174,9 +174,12 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
                               leaves_of(plan, columns, micro_batches), pipeline);
     Holders holders;
+    StageModules modules;
+    Schedule schedule;
     if (pipeline) {
-        auto schedule = plan.schedule();
-        auto cut = cut_stages(sections, find_stages(recorded, plan.stages(), schedule.stages));
+        schedule = plan.schedule();
+        modules = find_stages(recorded, plan.stages(), schedule.stages);
+        auto cut = cut_stages(sections, modules);
         auto share =
             share_pipeline(sections, cut, schedule, mesh.axis("pipeline").coordinate, state->variables());
         sections = std::move(share.sections);
@@ -187,10 +190,10 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
         state->set_block(*v, shape, place);
     }
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
-    return Step(
-        std::move(program),
-        {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections), std::move(holders)},
-        std::move(state), std::move(scratch), mesh);
+    return Step(std::move(program),
+                {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections),
+                 std::move(holders), std::move(modules), std::move(schedule)},
+                std::move(state), std::move(scratch), mesh);
 }
 
 /// The rank's rows of a column that is given whole; a block as it is.
