@@ -17,7 +17,7 @@ std::string block_of(ScheduleRow const& row) {
     auto const s = make_schedule(std::string(row.name), 4, virtual_stages_of(row, 2), 8);
     auto const t = check_schedule(s);
     return fmt::format(
-        "```\n{}bubble  {:.0f} of {:.0f}, {:.1f} % of the work\nalive   {} by rank, {} by stage\n```\n",
+        "```text\n{}bubble  {:.0f} of {:.0f}, {:.1f} % of the work\nalive   {} by rank, {} by stage\n```\n",
         schedule_text(s, t), t.bubble[0], t.makespan, 100 * t.bubble_fraction, joined(t.rank_copies),
         joined(live_counts(s)));
 }
@@ -31,9 +31,9 @@ TEST_CASE("the page of schedules shows what they are") {
 
 TEST_CASE("the page's table of one's own is 1F1B") {
     auto const page = get_text(SOURCE_DIR "/docs/schedules.md");
-    auto const first = page.find("```\n0F0,");
+    auto const first = page.find("```text\n0F0,");
     REQUIRE(first != page.npos);
-    auto const table = page.substr(first + 4, page.find("```", first + 4) - first - 4);
+    auto const table = page.substr(first + 8, page.find("```", first + 8) - first - 8);
     CHECK(parse_schedule_csv(table, "page").slots == make_schedule("1f1b", 2, 1, 3).slots);
 }
 
