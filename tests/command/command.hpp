@@ -106,6 +106,7 @@ inline std::unique_ptr<Process> start_mpi(int ranks, std::vector<Arguments> cons
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     ::setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
     ::setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
+    EnvironmentVariable const no_leaks("LSAN_OPTIONS", "detect_leaks=0");  // Open MPI's own
     Arguments all;
     for (auto const& arguments : programs) {
         if (!all.empty()) all.push_back(":");

@@ -67,7 +67,7 @@ std::vector<Case> kernel_cases(DType t) {
         add(Reduce{fn, {0, 1}}, {x({3, 1, 2})});
         add(Reduce{fn, {}}, {x({3, 5})});
         add(Reduce{fn, {1}}, {x({3, 1, 2})});
-        add(Reduce{fn, {0}}, {integers({200}, 0, 200, u8)});
+        if (fn == ReduceFn::sum) add(Reduce{fn, {0}}, {integers({200}, 0, 200, u8)});
     }
     add(Expand{{0, 2}}, {x({3, 4}), x({2, 3, 5, 4})});
     add(Expand{{1}}, {w({6}), x({6, 70})});

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/exec/overlap.hpp"
 #include "plait/exec/program.hpp"
 #include "plait/graph/collective.hpp"
 #include "plait/graph/micro.hpp"
@@ -83,7 +84,7 @@ struct Placer {
             if (!source_of(*n)) order.push_back(n);
         std::stable_sort(order.begin(), order.end(),
                          [&](auto const& a, auto const& b) { return part(a.get()) < part(b.get()); });
-        sink_awaits();
+        order = overlapped(order, [&](Node const* n) { return part(n); });
         section_end.assign(static_cast<std::size_t>(sections.count), -1);
         section_begin.assign(static_cast<std::size_t>(sections.count), 0);
         for (std::size_t t = 0; t < order.size(); ++t) {
@@ -92,32 +93,6 @@ struct Placer {
             if (section_end[s] < 0) section_begin[s] = static_cast<int>(t);
             section_end[s] = static_cast<int>(t);
         }
-    }
-
-    /// A collective's result is awaited where it is first read, or at the end of its section or piece.
-    void sink_awaits() {
-        std::vector<std::shared_ptr<Node const>> sunk, waiting;
-        auto release = [&](auto const& wanted) {
-            std::erase_if(waiting, [&](auto const& n) {
-                if (wanted(n)) sunk.push_back(n);
-                return wanted(n);
-            });
-        };
-        for (auto const& n : order) {
-            if (!waiting.empty() && part(waiting.front().get()) != part(n.get()))
-                release([](auto const&) { return true; });
-            if (auto const* a = n->op.as<Await>(); a && !a->at_once) {
-                waiting.push_back(n);
-                continue;
-            }
-            release([&](auto const& w) {
-                return std::any_of(n->inputs.begin(), n->inputs.end(),
-                                   [&](Value const& v) { return v.node == w; });
-            });
-            sunk.push_back(n);
-        }
-        release([](auto const&) { return true; });
-        order = std::move(sunk);
     }
 
     /// What a node uses: a wait for a message that goes holds what is sent.

@@ -1,0 +1,217 @@
+#pragma once
+
+#include "plait/exec/overlap.hpp"
+#include "plait/graph/collective.hpp"
+#include "plait/graph/source.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace plait {
+namespace detail {
+
+/// "blocks.3" of "blocks.3.mlp.up"; the first name of a path without numbers.
+inline std::string_view unit_of(std::string_view path) {
+    for (std::size_t start = 0, end = 0; end < path.size(); start = end + 1) {
+        end = std::min(path.find('.', start), path.size());
+        if (end > start && path[start] >= '0' && path[start] <= '9') return path.substr(0, end);
+    }
+    return path.substr(0, path.find('.'));
+}
+
+/// The nodes of one part, as they lie in the order.
+class Overlapper {
+  public:
+    explicit Overlapper(NodeOrder nodes) : nodes_(std::move(nodes)) {
+        for (std::size_t t = 0; t < nodes_.size(); ++t) position_[nodes_[t].get()] = t;
+        measure();
+    }
+
+    NodeOrder run() {
+        for (std::size_t t = 0; t < nodes_.size(); ++t) {
+            auto const& n = nodes_[t];
+            start_gathers(t);
+            if (n->op.as<Await>()) {
+                waiting_.push_back(n);
+                if (frees(*n)) freeing_.push_back(n), held_ += reduced_bytes(*n);
+                while (held_ > held_limit_ && freeing_.size() > 1) await(freeing_.front());
+                continue;
+            }
+            make(n);
+            end_reads(t);
+        }
+        while (!waiting_.empty()) await(waiting_.front());
+        return std::move(made_);
+    }
+
+  private:
+    struct Gather {
+        std::shared_ptr<Node const> node;
+        std::size_t ready = 0, first_read = 0, last_read = 0;  // positions; from `ready` on it can start
+        std::int64_t bytes = 0;
+        bool started = false;
+    };
+
+    static bool frees(Node const& await) {
+        auto const& op = await.inputs[0].node->op;
+        return await.op.as<Await>()->at_once && (op.as<ReduceScatter>() || op.as<AllReduce>());
+    }
+    std::tuple<std::string_view, Phase, bool> module_of(Node const& n) const {
+        return {unit_of(n.origin.path), n.origin.phase, n.origin.recomputed};
+    }
+    std::size_t after(Value const& v) const {
+        auto it = position_.find(v.node.get());
+        return it == position_.end() ? 0 : it->second + 1;
+    }
+
+    /// Whether a node is made from what lies outside of this part alone, without ranks meeting for it.
+    bool is_free(Node const& n) {
+        if (source_of(n) || !position_.contains(&n)) return true;
+        auto [it, fresh] = free_.try_emplace(&n, false);
+        if (!fresh) return it->second;
+        bool free = !is_collective(n.op) && !n.op.as<Await>() && !n.op.as<Receive>() && !n.op.as<Send>();
+        for (auto const& v : n.inputs) free = free && is_free(*v.node);
+        return free_[&n] = free;
+    }
+    static std::int64_t reduced_bytes(Node const& await) {
+        return await.inputs[0].node->inputs[0].meta().bytes();
+    }
+
+    /// Gathers with their readers, and what modules gather and reduce.
+    void measure() {
+        std::map<std::tuple<std::string_view, Phase, bool>, std::int64_t> gathered, reduced;
+        for (auto const& n : nodes_) {
+            if (!n->op.as<AllGather>()) continue;
+            auto t = position_.at(n.get());
+            bool free = is_free(*n->inputs[0].node);
+            auto ready = free ? 0 : after(n->inputs[0]);
+            gathers_[n.get()] = {n, ready, nodes_.size(), t, n->outputs[0].bytes(), false};
+            if (free) gathered[module_of(*n)] += n->outputs[0].bytes();
+        }
+        // Readers, through views.
+        std::unordered_map<Node const*, Node const*> gather_of;
+        for (auto const& n : nodes_)
+            for (auto const& v : n->inputs) {
+                Node const* g = gathers_.contains(v.node.get()) ? v.node.get() : nullptr;
+                if (auto it = gather_of.find(v.node.get()); it != gather_of.end()) g = it->second;
+                if (!g) continue;
+                auto t = position_.at(n.get());
+                auto& gather = gathers_.at(g);
+                gather.last_read = std::max(gather.last_read, t);
+                auto const aliases = n->op.aliases();
+                bool view = aliases.size() == 1 && aliases[0].view && n->inputs.size() == 1;
+                if (view) gather_of[n.get()] = g;
+                if (!n->op.as<Await>()) gather.first_read = std::min(gather.first_read, t);
+            }
+        for (auto const& n : nodes_)
+            if (n->op.as<Await>() && frees(*n)) reduced[module_of(*n)] += reduced_bytes(*n);
+        auto largest = [](auto const& bytes) {
+            std::int64_t first = 0, second = 0;
+            for (auto const& [module, b] : bytes) {
+                if (b > first) second = first, first = b;
+                else second = std::max(second, b);
+            }
+            return std::pair(first, second);
+        };
+        auto [first, second] = largest(gathered);
+        gathered_limit_ = first + second;
+        held_limit_ = largest(reduced).first;
+        for (auto& [node, g] : gathers_) queue_.push_back(&g);
+        std::sort(queue_.begin(), queue_.end(), [&](Gather const* a, Gather const* b) {
+            return std::tuple(a->first_read, position_.at(a->node.get())) <
+                   std::tuple(b->first_read, position_.at(b->node.get()));
+        });
+        for (auto* g : queue_) ends_.emplace(g->last_read, g);
+    }
+
+    /// Those that are due at `t`, and, in the order of their readers, those for which there is room.
+    void start_gathers(std::size_t t) {
+        bool room = true;
+        for (std::size_t i = first_; i < queue_.size(); ++i) {
+            auto& g = *queue_[i];
+            if (g.started) {
+                first_ += i == first_;
+                continue;
+            }
+            bool due = position_.at(g.node.get()) == t;
+            if (g.ready > t && !due) continue;
+            if (!due && (!room || live_ + g.bytes > gathered_limit_)) {
+                room = false;
+                // What is due may stand behind what has no room.
+                if (!gathers_.contains(nodes_[t].get())) break;
+                continue;
+            }
+            g.started = true;
+            live_ += g.bytes;
+            make(g.node);
+        }
+    }
+    void end_reads(std::size_t t) {
+        auto [first, last] = ends_.equal_range(t);
+        for (auto it = first; it != last; ++it)
+            if (it->second->started) live_ -= it->second->bytes;
+    }
+
+    void await_read(Value const& v) {
+        auto it = std::find_if(waiting_.begin(), waiting_.end(), [&](auto const& w) { return w == v.node; });
+        if (it != waiting_.end()) await(*it);
+    }
+    void await(std::shared_ptr<Node const> n) {
+        std::erase(waiting_, n);
+        if (auto it = std::find(freeing_.begin(), freeing_.end(), n); it != freeing_.end()) {
+            freeing_.erase(it);
+            held_ -= reduced_bytes(*n);
+        }
+        emit(n);
+    }
+    /// The node, after what it reads.
+    void make(std::shared_ptr<Node const> const& n) {
+        if (emitted_.contains(n.get())) return;
+        for (auto const& v : n->inputs) {
+            await_read(v);
+            if (position_.contains(v.node.get()) && is_free(*v.node)) make(v.node);
+        }
+        emit(n);
+    }
+    void emit(std::shared_ptr<Node const> const& n) {
+        emitted_.insert(n.get());
+        made_.push_back(n);
+    }
+
+    NodeOrder nodes_, made_;
+    std::unordered_map<Node const*, std::size_t> position_;
+    std::unordered_map<Node const*, Gather> gathers_;
+    std::unordered_map<Node const*, bool> free_;
+    std::unordered_set<Node const*> emitted_;
+    std::vector<Gather*> queue_;  // by first reader
+    std::size_t first_ = 0;       // of the queue, that has not started
+    std::multimap<std::size_t, Gather*> ends_;
+    std::int64_t live_ = 0, gathered_limit_ = 0;  // bytes
+    std::int64_t held_ = 0, held_limit_ = 0;
+    std::vector<std::shared_ptr<Node const>> waiting_;
+    std::deque<std::shared_ptr<Node const>> freeing_;  // of `waiting_`
+};
+
+}  // namespace detail
+
+PLAIT_INLINE NodeOrder overlapped(NodeOrder const& order,
+                                  std::function<std::pair<int, int>(Node const*)> const& part_of) {
+    NodeOrder result;
+    for (std::size_t first = 0; first < order.size();) {
+        auto last = first;
+        while (last < order.size() && part_of(order[last].get()) == part_of(order[first].get())) ++last;
+        auto made = detail::Overlapper({order.begin() + static_cast<std::ptrdiff_t>(first),
+                                        order.begin() + static_cast<std::ptrdiff_t>(last)})
+                        .run();
+        result.insert(result.end(), made.begin(), made.end());
+        first = last;
+    }
+    return result;
+}
+
+}  // namespace plait
