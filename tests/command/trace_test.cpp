@@ -23,7 +23,7 @@ Arguments on_two_stages(Arguments const& more = {}) {
 
 }  // namespace
 
-TEST_CASE("--trace writes what every rank did in the third step into the run's folder") {
+TEST_CASE("train --trace writes what every rank did in the third step into the run's folder") {
     ScratchFolder folder;
     auto const f = good(small_run(folder / "a", on_two_stages({"--trace", "--run.steps=4"})));
     auto const file = (folder / "a" / "trace.json").string();
@@ -44,7 +44,7 @@ TEST_CASE("--trace writes what every rank did in the third step into the run's f
     CHECK_FALSE(std::filesystem::exists(folder / "b" / "trace.json"));
 }
 
-TEST_CASE("--trace takes a file and a number of steps, and what a short run has") {
+TEST_CASE("train --trace takes a file and a number of steps, and what a short run has") {
     ScratchFolder folder;
     auto const file = (folder / "t.json").string();
     auto steps = [&](std::string const& run, Arguments const& more) {
