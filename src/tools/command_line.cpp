@@ -66,7 +66,7 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
     app.add_flag("--print-config", train.print_config, "Print every value and where it came from, and stop");
     stands_for("--steps", "run.steps", "Number of the last step");
     stands_for("--cluster", "run.cluster", "self, threads:N, mpi, nccl or sim:NAME");
-    stands_for("--mesh", "plan.mesh", "Sizes of axes: data=2,tensor=2");
+    stands_for("--mesh", "plan.mesh", "Sizes of axes: data=2,tensor=2,pipeline=2");
     stands_for("--bits", "plan.bits", "fast, or layout for the same bits on every layout");
     app.add_flag_callback(
         "--hash",
@@ -80,7 +80,13 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
         ->expected(1)
         ->take_all();
     app.add_flag("--dry-run", train.dry_run, "Print parameters, memory and mesh, and stop");
-    app.add_flag("--trace", train.trace, "Write a trace of the run");
+    app.add_option_function<std::string>(
+           "--trace", [&train](std::string const& file) { train.trace = file; },
+           "Write when each rank did what in the third step, for ui.perfetto.dev; FILE is else trace.json of "
+           "the run")
+        ->type_name("[FILE]")
+        ->expected(0, 1);
+    app.add_option("--trace-steps", train.trace_steps, "How many steps to trace")->capture_default_str();
     app.add_flag("--sync", train.sync, "Run op by op");
     app.add_option("--record", train.record,
                    "Folder for the hashes of every step's values: see plait bisect");
@@ -316,6 +322,14 @@ CommandLine parse_command_line(std::vector<std::string> const& given) {
                 check<UsageError>(o.key != f.key, "{} and {} set the same value: give one", f.flag, o.flag);
             line.train.overrides.push_back(f);
         }
+        auto const& t = line.train;
+        check<UsageError>(t.trace || train->count("--trace-steps") == 0, "--trace-steps goes with --trace");
+        check<UsageError>(t.trace_steps >= 1, "--trace-steps {}: must be at least 1", t.trace_steps);
+        check<UsageError>(!t.trace || !(t.dry_run || t.print_config || !t.dumps.empty()),
+                          "--trace goes with a run, and {} makes none",
+                          t.dry_run        ? "--dry-run"
+                          : t.print_config ? "--print-config"
+                                           : "--dump");
         check<UsageError>(
             !line.train.record.empty() || (!line.train.record_values && line.train.watch.empty()),
             "{} goes with --record FOLDER", line.train.record_values ? "--record-values" : "--watch");

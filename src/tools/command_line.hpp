@@ -4,6 +4,7 @@
 #include "sampling.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,9 @@ struct TrainArguments {
     std::string config;               // TOML file, or empty
     std::vector<Override> overrides;  // --section.key=value in order, then --steps and its like
     std::vector<Dump> dumps;
-    bool print_config = false, resume = false, dry_run = false, trace = false, sync = false;
+    bool print_config = false, resume = false, dry_run = false, sync = false;
+    std::optional<std::string> trace;  // file; empty: trace.json of the run folder
+    std::int64_t trace_steps = 1;
     std::string record;              // folder for a recording of every step, or empty
     bool record_values = false;      // and not hashes alone
     std::vector<std::string> watch;  // globs of marked values to record; empty: all

@@ -6,6 +6,8 @@
 #include <fstream>
 
 #include "plait/graph/micro.hpp"
+#include "plait/parallel/schedule_live.hpp"
+#include "plait/parallel/schedule_text.hpp"
 #include "plait/parallel/show.hpp"
 #include "plait/train/progress.hpp"
 
@@ -81,15 +83,33 @@ std::string plan_text(PlanConfig const& config, Plan const& plan) {
     return text;
 }
 
-std::string schedule_text(Mesh const& mesh, Program const& program) {
-    auto text =
-        fmt::format("{}, one stage; micro-batches of each: {}\n", ranks_text(mesh), program.micro_batches);
+/// What the stages of a pipeline have, the order of their pieces by unit times, and how many micro-batches
+/// are between their F and their W at most.
+std::string pipeline_text(StageModules const& modules, Schedule const& schedule) {
+    auto text = modules.text() + "\n" + schedule_text(schedule, check_schedule(schedule)) + "alive   ";
+    for (auto n : live_counts(schedule, {}, schedule.rank_of_stage)) text += fmt::format("{} ", n);
+    text += "by rank,";
+    for (auto n : live_counts(schedule)) text += fmt::format(" {}", n);
+    return text + " by stage\n\n";
+}
+
+std::string order_text(Step const& step) {
+    auto const& program = step.program();
+    auto const& schedule = step.dumps().schedule;
+    bool const pipeline = step.dumps().sections.pipeline.has_value();
+    auto const stages =
+        pipeline ? fmt::format("{} stages by {}", schedule.stages, schedule.name) : "one stage";
+    auto text = fmt::format("{}, {}; micro-batches of each: {}\n", ranks_text(step.mesh()), stages,
+                            program.micro_batches);
+    if (pipeline) text += pipeline_text(step.dumps().modules, schedule) + "of this rank\n";
+    std::size_t width = 8;
+    for (auto const& p : program.pieces) width = std::max(width, p.name.size());
     for (auto const& p : program.pieces)
-        text += fmt::format("piece {:<8} instructions {} to {}\n", p.name, p.first, p.last - 1);
+        text += fmt::format("piece {:<{}} instructions {} to {}\n", p.name, width, p.first, p.last - 1);
     for (auto const& v : program.visits) {
         auto const& name = program.pieces[static_cast<std::size_t>(v.piece)].name;
-        text += fmt::format("visit {:<8} ", name);
-        text += name.starts_with("loop") ? fmt::format("micro-batch {}\n", v.micro) : "once\n";
+        text += fmt::format("visit {:<{}} ", name, width);
+        text += name.starts_with("part") ? "once\n" : fmt::format("micro-batch {}\n", v.micro);
     }
     return text;
 }
@@ -114,6 +134,7 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     if (t.other_state) text += row("other state", t.other_state);
     text += row("gradients", t.gradients, "at the moment when most is alive");
     text += row("activations", t.activations);
+    if (t.stash) text += row("stash", t.stash, "activations of micro-batches that are under way");
     text += row("inputs", t.inputs);
     text += row("workspace", t.workspace);
     text += row("gaps", t.gaps, "between places of the plan");
@@ -131,8 +152,7 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     text += row(
         "samples", programs.sample_bytes,
         programs.sample_bytes ? "exact: weights and cache of what draws them, on rank 0" : "none are drawn");
-    text += row("in all", programs.arena_bytes() + programs.snapshot_bytes + programs.sample_bytes +
-                              outside.process + outside.libraries + outside.text);
+    text += row("in all", programs.all_bytes() + outside.process + outside.libraries + outside.text);
     return text;
 }
 
@@ -143,8 +163,12 @@ std::string dry_run_text(Config const& config, Programs const& programs, Outside
     text += fmt::format("mesh        {}: {}\n", mesh.text(), ranks_text(mesh));
     text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
                         config.plan.micro_batches);
-    text += mesh.ranks() == 1 ? "memory of the rank\n"
-                              : fmt::format("memory of one of the {}, rank 0\n", ranks_text(mesh));
+    if (mesh.ranks() == 1) text += "memory of the rank\n";
+    else if (mesh.axis("pipeline").size == 1)
+        text += fmt::format("memory of one of the {}, rank 0\n", ranks_text(mesh));
+    else
+        text += fmt::format("memory of the one of the {} that has most, rank {}\n", ranks_text(mesh),
+                            mesh.rank());
     return text + memory_text(programs, outside);
 }
 
@@ -162,7 +186,7 @@ std::string dump_text(Dump const& dump, Config const& config, Programs const& pr
                                layouts_text(step.dumps().passed, step.dumps().layouts, programs.plan.mesh()),
                                layout_text(step.dumps().sections));
         case Dump::What::schedule:
-            return schedule_text(programs.plan.mesh(), step.program());
+            return order_text(step);
         case Dump::What::memory:
             return memory_text(programs, measure_outside(0, programs.state->backend().workers()));
         case Dump::What::program:

@@ -27,6 +27,7 @@ constexpr KindName kinds[] = {
     {&MemoryTable::other_state, "other state", "other", ""},
     {&MemoryTable::gradients, "gradients", "gradients", "at the peak"},
     {&MemoryTable::activations, "activations", "activations", "at the peak"},
+    {&MemoryTable::stash, "stash", "stash", "of micro-batches under way, at the peak"},
     {&MemoryTable::inputs, "inputs", "inputs", "at the peak"},
     {&MemoryTable::workspace, "workspace", "workspace", "at the peak"},
 };
@@ -186,12 +187,15 @@ class Picture {
         }
         svg += fmt::format("<path d=\"M{} {}V{}H{}\" class=\"axis\"/>", place_text(left_), top,
                            place_text(height - bottom_), place_text(width - right));
-        for (auto const& p : program_.pieces) {
-            if (!p.name.starts_with("loop")) continue;
-            auto const name = fmt::format("{}: {} times", p.name, program_.micro_batches);
+        std::vector<int> times(program_.pieces.size());
+        for (auto const& v : program_.visits) ++times[static_cast<std::size_t>(v.piece)];
+        for (std::size_t i = 0; i < times.size(); ++i) {
+            auto const& p = program_.pieces[i];
+            auto const name = fmt::format("{}: {} times", p.name, times[i]);
             auto const x0 = x(p.first) + 1, x1 = x(p.last) - 1, at = height - bottom_ + 26;
-            svg += fmt::format("<path d=\"M{} {}v5H{}v-5\" class=\"axis\"/>", place_text(x0), place_text(at),
-                               place_text(x1));
+            if (times[i] < 2 || x1 <= x0) continue;
+            svg += fmt::format("<path d=\"M{} {}v5H{}v-5\" class=\"axis\"><title>{}</title></path>",
+                               place_text(x0), place_text(at), place_text(x1), escaped(name));
             if (x1 - x0 > width_of(name) * font + 12)
                 svg += text_svg((x0 + x1) / 2, height - bottom_ + 47, "tick mid", name);
         }
@@ -256,7 +260,8 @@ std::string memory_patterns() {
     };
     return "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs>" +
            pattern("optimizer", "M0 4H8") + pattern("gradients", "M-2 2L2-2M0 8L8 0M6 10L10 6") +
-           pattern("inputs", "M4 0V8") + pattern("workspace", "M0 0L8 8M8 0L0 8") + "</defs></svg>\n";
+           pattern("stash", "M0 2H8M0 6H8") + pattern("inputs", "M4 0V8") +
+           pattern("workspace", "M0 0L8 8M8 0L0 8") + "</defs></svg>\n";
 }
 
 std::string memory_picture(Programs const& programs) { return Picture(programs).html(); }

@@ -185,6 +185,23 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
     return programs;
 }
 
+std::optional<Programs> compile_larger(Config const& config, MeshSizes const& sizes,
+                                       std::shared_ptr<Backend> const& backend, Programs const& than) {
+    std::optional<Programs> larger;
+    auto most = than.all_bytes();
+    int seen = 0;  // coordinates along the axis
+    for (int rank = 0; rank < than.plan.mesh().ranks(); ++rank) {
+        Mesh const mesh(sizes, rank);
+        if (mesh.axis("pipeline").coordinate != seen) continue;
+        if (seen++ == 0) continue;  // rank 0
+        auto programs = compile_programs(config, mesh, backend);
+        if (programs.all_bytes() <= most) continue;
+        most = programs.all_bytes();
+        larger.emplace(std::move(programs));
+    }
+    return larger;
+}
+
 void keep_matrices_in(Model& model, DType dtype) {
     auto variables = std::visit([](auto& m) { return variables_of(m, true); }, model);
     for (auto const& v : variables) {

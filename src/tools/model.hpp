@@ -33,6 +33,8 @@ struct Programs {
 
     /// Bytes of all that is planned: what a rank holds from its first step on.
     std::int64_t arena_bytes() const { return state->bytes() + scratch->bytes(); }
+    /// With the copies that saves and samples take.
+    std::int64_t all_bytes() const { return arena_bytes() + snapshot_bytes + sample_bytes; }
 };
 
 /// Records and compiles both for this rank of `mesh`; takes no memory for tensors. Throws UsageError for a
@@ -40,6 +42,11 @@ struct Programs {
 /// names are results of the training step (Plan::watch).
 Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_ptr<Backend> backend,
                           std::vector<std::string> const& watch = {});
+
+/// The programs of the rank that holds most bytes, where that is more than what `than`, those of rank 0,
+/// hold: ranks along the pipeline axis have other stages.
+std::optional<Programs> compile_larger(Config const& config, MeshSizes const& sizes,
+                                       std::shared_ptr<Backend> const& backend, Programs const& than);
 
 /// Keeps the model's matrices in `dtype`, as a step that computes in it would read them: for running a model
 /// that is not trained on. Before its state is made.

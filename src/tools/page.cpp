@@ -11,12 +11,12 @@ constexpr std::string_view style = R"text(
   --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --soft: #57606a; --edge: #d5d9df; --grid: #e4e7eb;
   --run0: #0b62c4; --run1: #c2480a; --run2: #0c7a50; --run3: #8b35b5; --run4: #8a6500; --run5: #4a5666;
   --weights: #8fbbee; --optimizer: #c9aee6; --other: #c3c8d0; --gradients: #f5b48a; --activations: #93d3b4;
-  --inputs: #ecd57c; --workspace: #b9c4d2; --hatch: rgb(0 0 0 / 0.16); --line: #ffffff; --on: #16191d; }
+  --stash: #b7dfa0; --inputs: #ecd57c; --workspace: #b9c4d2; --hatch: rgb(0 0 0 / 0.16); --line: #ffffff; --on: #16191d; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #0f1216; --card: #181c22; --ink: #e6e9ee; --soft: #9aa4b1; --edge: #313843; --grid: #272d36;
   --run0: #6cb0ff; --run1: #ff9a5a; --run2: #4bcf9c; --run3: #d09aff; --run4: #e3bd45; --run5: #b4c0cf;
   --weights: #2d5f9e; --optimizer: #68488c; --other: #4d5663; --gradients: #a3541f; --activations: #21704f;
-  --inputs: #7d6715; --workspace: #4c5b70; --hatch: rgb(255 255 255 / 0.15); --line: #181c22; --on: #f4f6f8; } }
+  --stash: #476b1f; --inputs: #7d6715; --workspace: #4c5b70; --hatch: rgb(255 255 255 / 0.15); --line: #181c22; --on: #f4f6f8; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 24px 16px 48px; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -59,6 +59,7 @@ path.grid { stroke: var(--grid); } path.axis { stroke: var(--soft); }
 .wide .tiny.weights, .weights { fill: var(--weights); } .wide .tiny.activations, .activations { fill: var(--activations); }
 .wide .tiny.other, .other { fill: var(--other); }
 .optimizer { fill: url(#lines-optimizer); } .gradients { fill: url(#lines-gradients); }
+.stash { fill: url(#lines-stash); } .fill-stash, .wide .tiny.stash { fill: var(--stash); }
 .inputs { fill: url(#lines-inputs); } .workspace { fill: url(#lines-workspace); }
 .fill-optimizer, .wide .tiny.optimizer { fill: var(--optimizer); } .fill-gradients, .wide .tiny.gradients { fill: var(--gradients); }
 .fill-inputs, .wide .tiny.inputs { fill: var(--inputs); } .fill-workspace, .wide .tiny.workspace { fill: var(--workspace); }

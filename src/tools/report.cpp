@@ -11,6 +11,7 @@
 #include "plait/train/progress.hpp"
 #include "plait/version.hpp"
 #include "run_data.hpp"
+#include "schedule_picture.hpp"
 #include "svg.hpp"
 
 namespace plait::tools {
@@ -182,35 +183,59 @@ std::string settings(Runs const& runs) {
            "</details>\n";
 }
 
-/// The picture of the step that the run's config.toml describes, on rank 0 of its mesh.
-std::string memory_of(RunData& run) {
-    if (!run.config) return "";
+/// Pictures of the step that a run's config.toml describes; empty where there is none.
+struct Plans {
+    std::string memory;    // of the rank that has most
+    std::string schedule;  // of a pipeline
+};
+
+Plans plans_of(RunData& run) {
+    if (!run.config) return {};
     try {
         auto config = *run.config;
         auto const cluster = plan_world(config, Launcher{});
-        auto const ranks = planned_ranks(config, cluster);
-        Mesh const mesh(mesh_of(config, ranks), 0);
-        return memory_picture(compile_programs(config, mesh, cpu_backend(workers_of_rank(config, cluster))));
+        auto const sizes = mesh_of(config, planned_ranks(config, cluster));
+        auto const backend = cpu_backend(workers_of_rank(config, cluster));
+        auto const programs = compile_programs(config, Mesh(sizes, 0), backend);
+        if (programs.plan.mesh().axis("pipeline").size == 1) return {memory_picture(programs), ""};
+        auto const larger = compile_larger(config, sizes, backend, programs);
+        auto const& largest = larger ? *larger : programs;
+        auto const rank = fmt::format("<p class=\"lead\">Of rank {}, which has the most.</p>\n",
+                                      largest.plan.mesh().rank());
+        auto const schedule = programs.plan.schedule();
+        return {rank + memory_picture(largest), schedule_picture(schedule, check_schedule(schedule))};
     } catch (Error const& e) {
         run.notes.push_back(fmt::format("{}: no memory plan: {}", run.name, e.what()));
-        return "";
+        return {};
     }
 }
 
-std::string memory(Runs& runs) {
+/// A picture a run; empty where no run has one.
+std::string pictures(Runs const& runs, std::vector<Plans> const& plans, std::string Plans::*kind) {
     std::string html;
-    std::vector<std::string> pictures;
-    for (auto& r : runs) {
-        auto picture = memory_of(r);
-        auto same = std::find(pictures.begin(), pictures.end(), picture) - pictures.begin();
-        bool const seen = same != std::ssize(pictures);
-        pictures.push_back(picture);
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+        auto const& picture = plans[i].*kind;
         if (picture.empty()) continue;
-        if (runs.size() > 1) html += fmt::format("<p class=\"run\">{}</p>\n", escaped(r.name));
-        html += seen ? fmt::format("<p class=\"lead\">As that of {}.</p>\n",
-                                   escaped(runs[static_cast<std::size_t>(same)].name))
-                     : picture;
+        std::size_t same = 0;
+        while (plans[same].*kind != picture) ++same;
+        if (runs.size() > 1) html += fmt::format("<p class=\"run\">{}</p>\n", escaped(runs[i].name));
+        html += same < i ? fmt::format("<p class=\"lead\">As that of {}.</p>\n", escaped(runs[same].name))
+                         : picture;
     }
+    return html;
+}
+
+std::string schedules(Runs const& runs, std::vector<Plans> const& plans) {
+    auto const html = pictures(runs, plans, &Plans::schedule);
+    if (html.empty()) return "";
+    return "<h2>Schedule</h2>\n<p class=\"lead\">The order in which the ranks of the pipeline do their "
+           "pieces, drawn as if F, B and W of a stage took a second each. Point at a piece for its "
+           "name.</p>\n" +
+           schedule_patterns() + html;
+}
+
+std::string memory(Runs const& runs, std::vector<Plans> const& plans) {
+    auto const html = pictures(runs, plans, &Plans::memory);
     if (html.empty()) return "";
     return "<h2>Memory plan</h2>\n<p class=\"lead\">What each byte of the arena holds while a step runs; "
            "weights "
@@ -264,11 +289,13 @@ std::string report_html(Runs& runs) {
     std::string names;
     for (auto const& r : runs) names += (names.empty() ? "" : ", ") + r.name;
     auto const title = runs.size() == 1 ? "Run " + names : "Runs " + names;
-    auto const plan = memory(runs);  // may add notes
+    std::vector<Plans> plans;
+    for (auto& r : runs) plans.push_back(plans_of(r));  // may add notes
     std::string body =
         fmt::format("<header>\n<h1>{}</h1>\n<p class=\"lead\">A report of Plait {}</p>\n</header>\n",
                     escaped(title), PLAIT_VERSION);
-    body += notes(runs) + "<main>\n" + numbers(runs) + charts(runs) + plan + samples(runs) + settings(runs);
+    body += notes(runs) + "<main>\n" + numbers(runs) + charts(runs) + schedules(runs, plans) +
+            memory(runs, plans) + samples(runs) + settings(runs);
     return page_html(title, body + "</main>\n");
 }
 

@@ -1,5 +1,8 @@
 #include <unistd.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "commands.hpp"
 #include "inspect.hpp"
 #include "launch.hpp"
@@ -41,7 +44,25 @@ void describe(Config const& config, World const& cluster, Programs const& progra
     if (many) say("layout  {} ranks: {}", cluster.ranks, layout_of(config, programs.plan.mesh()));
     say("device  {}, {} {}{}, {} kernels; {} of memory planned{}", backend.name(), backend.workers(),
         backend.workers() == 1 ? "thread" : "threads", many ? " a rank" : "", cpu::name_of(cpu::best_isa()),
-        bytes_text(static_cast<double>(programs.arena_bytes())), many ? " for each" : "");
+        bytes_text(static_cast<double>(programs.arena_bytes())),
+        !many                                            ? ""
+        : programs.plan.mesh().axis("pipeline").size > 1 ? " for rank 0"
+                                                         : " for each");
+}
+
+/// Where --trace writes: a file beside others that can be made.
+TraceRequest trace_of(Config const& config, TrainArguments const& arguments) {
+    namespace fs = std::filesystem;
+    if (arguments.trace->empty())
+        return {(fs::path(config.run.out) / "trace.json").string(), arguments.trace_steps};
+    fs::path const file = *arguments.trace, parent = file.has_parent_path() ? file.parent_path() : ".";
+    std::error_code none;
+    check<UsageError>(fs::is_directory(parent, none), "--trace {}: there is no folder {}: make it",
+                      file.string(), parent.string());
+    check<UsageError>(!fs::is_directory(file, none), "--trace {}: is a folder: name a file", file.string());
+    check<UsageError>(::access(parent.c_str(), W_OK) == 0, "--trace {}: {} cannot be written", file.string(),
+                      parent.string());
+    return {file.string(), arguments.trace_steps};
 }
 
 /// What belongs to one rank or its machine; the text is compared itself.
@@ -87,9 +108,12 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
     if (records) watch = arguments.watch.empty() ? std::vector<std::string>{"**"} : arguments.watch;
     MeshSizes sizes;
     std::optional<RunFolder> folder;
-    agree(world, claims_of(config));  // before anything that another configuration would not do
+    auto claims = claims_of(config);
+    claims.emplace_back("--trace", arguments.trace ? fmt::format("{} steps", arguments.trace_steps) : "off");
+    agree(world, claims);  // before anything that another configuration would not do
     together(world, [&] { sizes = mesh_of(config, world.size()); });
     together(world, [&] {
+        if (first && arguments.trace) trace_of(config, arguments);
         if (first) folder.emplace(config, resume);
     });
     auto const checkpoint = share_checkpoint(world, first ? folder->checkpoint() : std::nullopt);
@@ -135,6 +159,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
                                                        .canonical = config.plan.bits == "layout"});
     });
     trainer.draw_with(sampler.get());
+    if (arguments.trace) trainer.trace(trace_of(config, arguments));
     if (records) trainer.record(writer ? &*writer : nullptr, arguments.record_values);
     tell_notes();
     if (first) {
@@ -164,7 +189,6 @@ void agree_to_start(Communicator& world, std::exception_ptr wrong) {
 Config checked_config(TrainArguments const& arguments) {
     auto config = load_config(arguments.config, arguments.overrides);
     check_config(config);
-    check<UsageError>(!arguments.trace, "--trace is not in this version yet");
     // --sync asks for nothing here: the CPU runs op by op anyway.
     return config;
 }
@@ -180,11 +204,17 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     auto config = checked_config(arguments);
     auto const cluster = plan_world(config, launcher);
     auto const ranks = planned_ranks(config, cluster);
-    Mesh const mesh(mesh_of(config, ranks), 0);
+    auto const sizes = mesh_of(config, ranks);
     auto backend = cpu_backend(workers_of_rank(config, cluster));
-    auto programs = compile_programs(config, mesh, backend);
+    auto programs = compile_programs(config, Mesh(sizes, 0), backend);
     plan_sampler(config, programs);
-    for (auto const& d : arguments.dumps) fmt::print("{}", dump_text(d, config, programs));
+    auto const is_memory = [](Dump const& d) { return d.what == Dump::What::memory; };
+    auto const& dumps = arguments.dumps;
+    std::optional<Programs> larger;
+    if (arguments.dry_run || std::any_of(dumps.begin(), dumps.end(), is_memory))
+        larger = compile_larger(config, sizes, backend, programs);
+    auto const& largest = larger ? *larger : programs;
+    for (auto const& d : dumps) fmt::print("{}", dump_text(d, config, is_memory(d) ? largest : programs));
     if (!arguments.dry_run) return 0;
     std::int64_t text = 0;
     auto outside = measure_outside(0, backend->workers());
@@ -194,7 +224,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
         text = corpus.resident_bytes();
     }
     outside.text = text;
-    fmt::print("{}", dry_run_text(config, programs, outside));
+    fmt::print("{}", dry_run_text(config, largest, outside));
     return 0;
 }
 

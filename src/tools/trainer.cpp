@@ -77,6 +77,7 @@ void Trainer::run() {
     // mpirun gives rank 0 a terminal of its own, whatever reads it.
     bool const launched = config_.run.cluster == "mpi" && world_.size() > 1;
     if (first()) progress_.emplace(stdout, config_.run.steps, launched ? std::optional(false) : std::nullopt);
+    if (trace_) tracer_.emplace(*trace_, programs_.train, world_, done_ + 1, config_.run.steps);
     auto start = Clock::now();
     if (validation_ && !checkpoint_) {
         auto row = validated({{"step", std::int64_t{0}}});
@@ -92,6 +93,7 @@ void Trainer::run() {
         auto every = config_.checkpoint.every;
         if (every > 0 && done_ % every == 0 && done_ < config_.run.steps && !stop_) save();
     }
+    if (tracer_) note_trace(tracer_->end());
     save_last();
     together(world_, [&] {
         if (first()) folder_->write_waiting_rows();
@@ -101,6 +103,10 @@ void Trainer::run() {
 
 void Trainer::note(std::string const& line) {
     if (progress_) progress_->note(line);
+}
+
+void Trainer::note_trace(std::optional<std::string> const& line) {
+    if (line) note(*line);
 }
 
 void Trainer::write_row(MetricsRow const& row) {
@@ -177,6 +183,7 @@ MetricsRow Trainer::validated(MetricsRow row) {
 }
 
 void Trainer::step() {
+    if (tracer_) tracer_->before(done_ + 1);
     auto start = Clock::now();
     fill(loader_, done_ + shift_);
     if (programs_.loss_limit) *programs_.loss_limit = losses_.limit();
@@ -184,6 +191,7 @@ void Trainer::step() {
     auto values = programs_.train(batch_);
     auto seconds = seconds_since(start);
     auto number = ++done_;
+    if (tracer_) note_trace(tracer_->after(number));
     if (recording_.on) {
         auto const recorded = recorded_values(world_, programs_.train, values, recording_.values);
         together(world_, [&] {

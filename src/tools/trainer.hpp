@@ -14,6 +14,7 @@
 #include "plait/train/signals.hpp"
 #include "run_folder.hpp"
 #include "samples.hpp"
+#include "tracer.hpp"
 
 namespace plait::tools {
 
@@ -43,6 +44,9 @@ class Trainer {
     /// Records every step: on all ranks, the first one gives the writer.
     void record(RecordingWriter* writer, bool values) { recording_ = {true, values, writer}; }
 
+    /// Traces some steps: on all ranks.
+    void trace(TraceRequest request) { trace_ = std::move(request); }
+
     /// Draws the samples that run.sample_every asks for: on all ranks, the first one gives what draws them.
     void draw_with(Sampler* sampler) { sampler_ = sampler; }
 
@@ -53,6 +57,7 @@ class Trainer {
   private:
     bool first() const { return folder_ != nullptr; }
     void note(std::string const& line);
+    void note_trace(std::optional<std::string> const& line);
     void prepare();
     /// Whether a signal has come to any rank.
     void look_for_signals();
@@ -108,6 +113,8 @@ class Trainer {
     bool rows_wait_ = false;          // on the first rank
     std::optional<double> bits_;      // per byte, of the newest validation, where bytes are known
     std::string last_;                // folder of the newest checkpoint
+    std::optional<TraceRequest> trace_;
+    std::optional<Tracer> tracer_;
     struct {
         bool on = false, values = false;
         RecordingWriter* writer = nullptr;

@@ -20,7 +20,6 @@ TEST_CASE("what cannot be trained is refused before step 1, and nothing is writt
     refused(2, "the nearest is model.dim", run({"--model.dimm=3"}));
     refused(2, "wants an integer", run({"--model.dim=x"}));
     refused(2, "must divide it", run({"--model.dim=33"}));
-    refused(2, "--trace", run({"--trace"}));
     refused(2, "of memory, this machine has",
             run({"--model.dim=65536", "--model.layers=2", "--model.hidden=65536"}));
     refused(2, "no/such.toml", {"train", "--config", "no/such.toml"});

@@ -132,6 +132,25 @@ TEST_CASE("a report compares runs") {
     CHECK_THAT(until, !ContainsSubstring("model.dim"));
 }
 
+TEST_CASE("a report of a pipeline draws its schedule and the memory of the rank that has most") {
+    ScratchFolder folder;
+    for (auto const* run : {"a", "b"})
+        good(small_run(folder / run, {"--run.steps=2", "--cluster", "threads:2", "--mesh", "pipeline=2",
+                                      "--plan.micro_batches=4", "--plan.schedule=zb-h1"}));
+    auto const page = report_of({"a"}, folder.path());
+    CHECK(markup_fault(page) == "");
+    for (auto const* text : {"<h2>Schedule</h2>", "zb-h1: 2 stages on 2 ranks, 4 micro-batches",
+                             "<title>1W3: ", "which has the most", "stash: ", "stage 1 B: 4 times"})
+        CHECK_THAT(page, ContainsSubstring(text));
+    CHECK(times(page, "<figure class=\"card schedule\">") == 1);
+    CHECK(times(page, "<figure class=\"card memory\">") == 1);
+    auto const both = report_of({"a", "b"}, folder.path());
+    CHECK(markup_fault(both) == "");
+    CHECK(times(both, "<figure class=\"card schedule\">") == 1);
+    CHECK(times(both, "As that of a.") == 2);
+    CHECK(times(both, "<pattern id=\"lines-input\"") == 1);
+}
+
 TEST_CASE("a report of a run that is cut off, or has no configuration, says so") {
     ScratchFolder folder;
     put_text(folder / "r/metrics.jsonl",

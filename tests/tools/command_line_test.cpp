@@ -42,8 +42,18 @@ TEST_CASE("plait train takes its flags and any key of the configuration") {
     CHECK(t.dumps[1].graphviz);
     CHECK(t.dumps[2].what == Dump::What::memory);
     CHECK(load_config("", {t.overrides[0], t.overrides[2]}).run.steps == 20);
-    auto flags = parse_command_line({"train", "--dry-run", "--trace", "--sync", "--print-config"}).train;
-    CHECK((flags.dry_run && flags.trace && flags.sync && flags.print_config && !flags.resume));
+    auto flags = parse_command_line({"train", "--dry-run", "--sync", "--print-config"}).train;
+    CHECK((flags.dry_run && !flags.trace && flags.sync && flags.print_config && !flags.resume));
+    auto traced = [](std::vector<std::string> const& more) {
+        std::vector<std::string> all{"train"};
+        all.insert(all.end(), more.begin(), more.end());
+        return parse_command_line(all).train;
+    };
+    CHECK(traced({"--trace"}).trace == "");
+    CHECK(traced({"--trace", "--steps", "3"}).trace == "");
+    CHECK(traced({"--trace", "--run.steps=3"}).trace == "");
+    CHECK(traced({"--trace", "a.json", "--trace-steps=4"}).trace == "a.json");
+    CHECK(traced({"--trace=a.json", "--trace-steps=4"}).trace_steps == 4);
 }
 
 TEST_CASE("plait generate, --version and help") {

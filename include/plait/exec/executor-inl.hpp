@@ -53,11 +53,6 @@ PLAIT_INLINE void Executor::bind() {
     }
 }
 
-PLAIT_INLINE Pending& Executor::pending(int number, int micro) {
-    return pending_[static_cast<std::size_t>(number) * static_cast<std::size_t>(program_.micro_batches) +
-                    static_cast<std::size_t>(micro)];
-}
-
 PLAIT_INLINE void Executor::start(Instruction const& instruction, std::span<Buffer const> in,
                                   std::span<Buffer const> out, int micro) {
     auto const& c = *instruction.collective;
@@ -79,12 +74,8 @@ PLAIT_INLINE void Executor::start(Instruction const& instruction, std::span<Buff
     else on_its_way = along->send(from, c.peer, site);
 }
 
-PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
-    std::map<std::string, Array> const& batch, StepInfo const& at) {
+PLAIT_INLINE void Executor::write_inputs(std::map<std::string, Array> const& batch, StepInfo const& at) {
     auto& backend = state_->backend();
-    state_->allocate();
-    if (scratch_->memory() != scratch_memory_ || bound_.empty()) bind();
-
     for (auto const& column : program_.batch) {
         auto it = batch.find(column.name);
         check<UsageError>(it != batch.end(), "the batch lacks the column '{}'", column.name);
@@ -101,57 +92,89 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
         f.source.feed(at, value);
         backend.write(address(f.at, 0), {value, bytes});
     }
+}
 
+PLAIT_INLINE void Executor::perform(int number, int micro) {
+    auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
+    auto& b = bound_[static_cast<std::size_t>(number)];
+    if (b.moves) {
+        auto move_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
+            for (std::size_t o = 0; o < from.size(); ++o) {
+                to[o].data = address(from[o], micro);
+                if (int d = from[o].micro_dim; d >= 0)
+                    to[o].block.origin[d] = (from[o].block.origin.empty() ? 0 : from[o].block.origin[d]) +
+                                            micro * from[o].micro_step;
+            }
+        };
+        move_all(instruction.in, b.in);
+        move_all(instruction.out, b.out);
+    }
+    if (instruction.awaits >= 0) return pending(instruction.awaits, micro).wait();
+    if (instruction.collective) return start(instruction, b.in, b.out, micro);
+    KernelCall call{&instruction.op,
+                    b.in,
+                    b.out,
+                    scratch_memory_ + instruction.workspace,
+                    micro > 0 ? instruction.accumulate : 0,
+                    nullptr,
+                    micro};
+    try {
+        state_->backend().call(*instruction.row, call);
+    } catch (Error const& e) {
+        fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ", instruction.origin.path);
+    }
+}
+
+PLAIT_INLINE void Executor::visit(std::int64_t number) {
+    auto const& visit = program_.visits[static_cast<std::size_t>(number)];
+    auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
+    auto const begin = now();
+    for (int i = piece.first; i < piece.last; ++i) {
+        auto const from = now();
+        perform(i, visit.micro);
+        if (log_) note_instruction(i, visit.micro, from);
+    }
+    note(TraceLog::What::visit, number, visit.micro, begin);
+}
+
+PLAIT_INLINE void Executor::prepare_log() {
+    started_.resize(pending_.size());
+    std::size_t most = 1 + program_.visits.size() + pending_.size();
+    for (auto const& v : program_.visits) {
+        auto const& piece = program_.pieces[static_cast<std::size_t>(v.piece)];
+        most += static_cast<std::size_t>(piece.last - piece.first);
+    }
+    log_->events.reserve(log_->events.size() + most);
+}
+
+PLAIT_INLINE void Executor::note_instruction(int number, int micro, std::int64_t start) {
+    auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
+    note(TraceLog::What::instruction, number, micro, start);
+    if (instruction.collective) started_[transfer(instruction.collective->number, micro)] = {number, start};
+    if (instruction.awaits < 0) return;
+    auto const& began = started_[transfer(instruction.awaits, micro)];
+    auto const end = log_->events.back().end;
+    log_->events.push_back({TraceLog::What::transfer, began.instruction, micro, began.at, end, start});
+}
+
+PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
+    std::map<std::string, Array> const& batch, StepInfo const& at) {
+    state_->allocate();
+    if (scratch_->memory() != scratch_memory_ || bound_.empty()) bind();
     pending_.resize(static_cast<std::size_t>(program_.collectives) *
                     static_cast<std::size_t>(program_.micro_batches));
-    for (auto const& visit : program_.visits) {
-        auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
-        for (int i = piece.first; i < piece.last; ++i) {
-            auto const& instruction = program_.instructions[static_cast<std::size_t>(i)];
-            auto& b = bound_[static_cast<std::size_t>(i)];
-            if (b.moves) {
-                auto move_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
-                    for (std::size_t o = 0; o < from.size(); ++o) {
-                        to[o].data = address(from[o], visit.micro);
-                        if (int d = from[o].micro_dim; d >= 0)
-                            to[o].block.origin[d] =
-                                (from[o].block.origin.empty() ? 0 : from[o].block.origin[d]) +
-                                visit.micro * from[o].micro_step;
-                    }
-                };
-                move_all(instruction.in, b.in);
-                move_all(instruction.out, b.out);
-            }
-            if (instruction.awaits >= 0) {
-                pending(instruction.awaits, visit.micro).wait();
-                continue;
-            }
-            if (instruction.collective) {
-                start(instruction, b.in, b.out, visit.micro);
-                continue;
-            }
-            KernelCall call{&instruction.op,
-                            b.in,
-                            b.out,
-                            scratch_memory_ + instruction.workspace,
-                            visit.micro > 0 ? instruction.accumulate : 0,
-                            nullptr,
-                            visit.micro};
-            try {
-                backend.call(*instruction.row, call);
-            } catch (Error const& e) {
-                fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ",
-                     instruction.origin.path);
-            }
-        }
-    }
+    if (log_) prepare_log();
 
+    auto const begin = now();
+    write_inputs(batch, at);
+    for (std::size_t v = 0; v < program_.visits.size(); ++v) visit(static_cast<std::int64_t>(v));
     std::vector<std::pair<std::string, Array>> results;
     for (auto const& r : program_.results) {
         Array a(r.at.meta);
-        backend.read(a.bytes(), address(r.at, 0));
+        state_->backend().read(a.bytes(), address(r.at, 0));
         results.emplace_back(r.name, std::move(a));
     }
+    note(TraceLog::What::step, at.step, 0, begin);
     return results;
 }
 

@@ -4,6 +4,7 @@
 #include "plait/core/inline.hpp"
 #include "plait/exec/program.hpp"
 #include "plait/exec/state.hpp"
+#include "plait/exec/trace_log.hpp"
 
 #include <functional>
 #include <map>
@@ -44,13 +45,30 @@ class Executor {
     std::vector<std::pair<std::string, Array>> run(std::map<std::string, Array> const& batch,
                                                    StepInfo const& at);
 
+    /// From the next step on its times are added to `log`; with null, as at first, no clock is read.
+    void trace(TraceLog* log) { log_ = log; }
+
     Program const& program() const { return program_; }
 
   private:
     void bind();
+    void write_inputs(std::map<std::string, Array> const& batch, StepInfo const& at);
+    void visit(std::int64_t number);
+    void perform(int number, int micro);
     void start(Instruction const& instruction, std::span<Buffer const> in, std::span<Buffer const> out,
                int micro);
-    Pending& pending(int number, int micro);
+    Pending& pending(int number, int micro) { return pending_[transfer(number, micro)]; }
+    std::size_t transfer(int number, int micro) const {
+        return static_cast<std::size_t>(number) * static_cast<std::size_t>(program_.micro_batches) +
+               static_cast<std::size_t>(micro);
+    }
+    /// Room for all events of a step.
+    void prepare_log();
+    std::int64_t now() const { return log_ ? TraceLog::now() : 0; }
+    void note(TraceLog::What what, std::int64_t index, int micro, std::int64_t start) {
+        if (log_) log_->events.push_back({what, index, micro, start, TraceLog::now(), 0});
+    }
+    void note_instruction(int number, int micro, std::int64_t start);
     std::byte* address(Operand const& o, int micro) const;
 
     Program program_;
@@ -65,6 +83,12 @@ class Executor {
     Communicators along_;
     std::map<std::string, Communicator*> axes_;
     std::vector<Pending> pending_;  // by number of the collective, then micro-batch
+    TraceLog* log_ = nullptr;
+    struct Started {
+        int instruction = 0;
+        std::int64_t at = 0;
+    };
+    std::vector<Started> started_;  // as pending_, where there is a log
 };
 
 }  // namespace plait

@@ -4,6 +4,7 @@
 #include "plait/graph/trace.hpp"
 #include "plait/parallel/pipeline_demand-inl.hpp"
 
+#include <charconv>
 #include <cstdlib>
 #include <tuple>
 
@@ -149,8 +150,7 @@ class PipelineSplitter : PipelineDemand {
             own.emplace(static_cast<int>(slot.work), slot.work == Work::B ? -slot.stage : slot.stage);
         for (auto const& [work, key] : own) {
             int stage = std::abs(key);
-            pieces_[{work, stage}] =
-                new_piece(fmt::format("stage {} {}", stage, letter_of(static_cast<Work>(work))));
+            pieces_[{work, stage}] = new_piece(piece_name(static_cast<Work>(work), stage));
         }
         for (auto& m : messages_)
             if (m.looped && m.from == me_) m.waits = new_piece(fmt::format("sent {}", m.edge));
@@ -248,6 +248,22 @@ class PipelineSplitter : PipelineDemand {
 };
 
 }  // namespace detail
+
+PLAIT_INLINE std::string piece_name(Work work, int stage) {
+    return fmt::format("stage {} {}", stage, letter_of(work));
+}
+
+PLAIT_INLINE std::optional<Slot> slot_of_piece(std::string_view name) {
+    constexpr std::string_view stage = "stage ";
+    if (!name.starts_with(stage)) return {};
+    Slot slot;
+    auto const* last = name.data() + name.size();
+    auto [end, error] = std::from_chars(name.data() + stage.size(), last, slot.stage);
+    if (error != std::errc() || last - end != 2) return {};
+    for (auto work : all_work)
+        if (letter_of(work) == end[1]) slot.work = work;
+    return slot;
+}
 
 PLAIT_INLINE std::pair<Shape, Placement> block_of(Variable const& v, Layout const& layout, Mesh const& mesh,
                                                   Holders const& holders) {

@@ -6,7 +6,10 @@
 #include "plait/parallel/stages.hpp"
 
 #include <memory>
+#include <optional>
 #include <set>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -20,6 +23,11 @@ using Holders = std::unordered_map<Variable const*, std::set<int>>;
 /// are others'.
 std::pair<Shape, Placement> block_of(Variable const& v, Layout const& layout, Mesh const& mesh,
                                      Holders const& holders);
+
+/// "stage 0 F": the piece of a rank's program that does a stage's work, and the slot (with micro-batch 0)
+/// that such a name stands for; nothing for other pieces.
+std::string piece_name(Work work, int stage);
+std::optional<Slot> slot_of_piece(std::string_view name);
 
 /// What one rank of the pipeline axis has of a program.
 struct PipelineShare {

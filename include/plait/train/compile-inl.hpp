@@ -195,10 +195,10 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
         state->set_block(*v, shape, place);
     }
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
-    return Step(
-        std::move(program),
-        {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections), std::move(holders)},
-        std::move(state), std::move(scratch), mesh);
+    return Step(std::move(program),
+                {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections),
+                 std::move(holders), std::move(stages), std::move(schedule)},
+                std::move(state), std::move(scratch), mesh);
 }
 
 /// The rank's rows of a column that is given whole; a block as it is.

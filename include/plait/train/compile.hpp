@@ -68,6 +68,9 @@ struct Dumps {
     Layouts layouts;    // of `passed` over the mesh
     Sections sections;  // this rank's share
     Holders holders;    // of the variables, where a pipeline divides them
+    /// Of the pipeline, where there is one: the modules of its stages, and the order of its pieces.
+    StageModules modules{};
+    Schedule schedule{};
 };
 
 /// A step that can run: the program, its state, and the count of steps done.
@@ -90,6 +93,9 @@ class Step {
     void set_steps_done(std::int64_t n) { done_ = n; }
     /// Seeds the first values of the state, unless it has them, and the random ops.
     void set_seed(std::uint64_t seed) { state_->set_seed(seed), seed_ = seed; }
+
+    /// Adds the times of the steps that follow to `log`; null, as at first, ends that.
+    void trace(TraceLog* log) { executor_.trace(log); }
 
     Program const& program() const { return executor_.program(); }
     Dumps const& dumps() const { return dumps_; }

@@ -17,16 +17,6 @@
 namespace plait {
 namespace detail {
 
-inline std::string json_string(std::string_view text) {
-    std::string out = "\"";
-    for (char c : text) {
-        if (c == '"' || c == '\\') out += '\\', out += c;
-        else if (static_cast<unsigned char>(c) < 0x20) out += fmt::format("\\u{:04x}", static_cast<int>(c));
-        else out += c;
-    }
-    return out + "\"";
-}
-
 /// The value of "step" in a line that json_line could have written.
 inline std::optional<std::int64_t> step_of_row(std::string_view line) {
     if (!line.starts_with('{') || !line.ends_with('}')) return {};
@@ -41,14 +31,24 @@ inline std::optional<std::int64_t> step_of_row(std::string_view line) {
 
 }  // namespace detail
 
+PLAIT_INLINE std::string json_string(std::string_view text) {
+    std::string out = "\"";
+    for (char c : text) {
+        if (c == '"' || c == '\\') out += '\\', out += c;
+        else if (static_cast<unsigned char>(c) < 0x20) out += fmt::format("\\u{:04x}", static_cast<int>(c));
+        else out += c;
+    }
+    return out + "\"";
+}
+
 PLAIT_INLINE std::string json_line(MetricsRow const& row) {
     std::string line = "{";
     for (auto const& [name, value] : row) {
-        line += (line.size() > 1 ? ", " : "") + detail::json_string(name) + ": ";
+        line += (line.size() > 1 ? ", " : "") + json_string(name) + ": ";
         line += std::visit(
             [](auto const& v) -> std::string {
                 using T = std::decay_t<decltype(v)>;
-                if constexpr (std::is_same_v<T, std::string>) return detail::json_string(v);
+                if constexpr (std::is_same_v<T, std::string>) return json_string(v);
                 else if constexpr (std::is_floating_point_v<T>)
                     return std::isfinite(v) ? fmt::format("{}", v) : "null";
                 else return fmt::format("{}", v);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -15,6 +16,9 @@ using MetricValue = std::variant<std::int64_t, float, double, std::string>;
 
 /// Names and values of one step, in the order in which they are written: {{"step", 1}, {"loss", 3.2f}}.
 using MetricsRow = std::vector<std::pair<std::string, MetricValue>>;
+
+/// The text as a string of JSON, with its quotes.
+std::string json_string(std::string_view text);
 
 /// The row as one JSON object without a line break. Numbers have the fewest digits that read back as the same
 /// float or double; NaN and infinities, which JSON lacks, become null.
