@@ -65,7 +65,7 @@ std::vector<int> edges_of_first_rank(Arrangement const& a) {
         for (int i = piece.first; i < piece.last && piece.name.starts_with("stage "); ++i)
             if (auto const& c = t.step->program().instructions[static_cast<std::size_t>(i)].collective;
                 c && c->verb == Verb::send)
-                edges.push_back(c->edge);
+                edges.push_back(c->site);
     return edges;
 }
 

@@ -195,7 +195,8 @@ inline std::vector<Outcome> outcomes(Subject const& s, Arrangement const& a, int
 inline Outcome const& wanted(Subject const& s, Bits bits = Bits::layout, bool lines = false) {
     static std::map<std::string, Outcome> known;
     Arrangement one{.bits = bits, .tensor = lines ? 1 : 0};
-    auto [it, fresh] = known.try_emplace(text_of(s, one) + (bits == Bits::fast ? " fast" : ""));
+    auto [it, fresh] = known.try_emplace(fmt::format("{} {} ", s.config.layers, s.config.dim) +
+                                         text_of(s, one) + (bits == Bits::fast ? " fast" : ""));
     if (fresh) it->second = outcomes(s, one).front();
     return it->second;
 }

@@ -30,7 +30,7 @@ std::vector<Doing> steps_of(Program const& program) {
     for (auto const& i : program.instructions)
         if (i.collective && i.collective->peer >= 0) {
             auto const& c = *i.collective;
-            by_number[c.number] = {c.verb, c.peer, c.edge, 0,
+            by_number[c.number] = {c.verb, c.peer, c.site, 0,
                                    c.verb == Verb::send ? i.in[0].meta : i.out[0].meta};
         }
     for (auto const& visit : program.visits) {

@@ -96,7 +96,7 @@ class TraceWriter {
     void arrow(std::string_view phase, Collective const& message, int from, int to, int micro,
                std::int64_t time) {
         row(R"("name": "message", "cat": "message", "ph": "{}", "bp": "e", "id": "{}.{}.{}-{}.{}.{}", "tid": 0, "ts": {})",
-            phase, steps_, line_, from, to, message.edge, micro, at(time));
+            phase, steps_, line_, from, to, message.site, micro, at(time));
     }
 
     void add_transfers(std::vector<TraceLog::Event const*> transfers) {
