@@ -31,6 +31,11 @@ std::vector<Subject> tensor_subjects() {
     all.push_back(all[2]);
     all.back().name = "llama, three kv heads", all.back().config.kv_heads = 3;
     all.back().config.heads = 12, all.back().config.dim = 48;
+    // Of four leaves of the vocabulary one is padding, and one has a row of it.
+    for (int i : {0, 1}) {
+        all.push_back(all[static_cast<std::size_t>(i)]);
+        all.back().name += ", padded", all.back().config.vocab = 71, all.back().config.padded_vocab = 96;
+    }
     return all;
 }
 
@@ -56,7 +61,7 @@ Case case_of(Choices const& c) {
 std::vector<Choices> table() {
     std::vector<Choices> rows;
     Choices c(7, 0);
-    constexpr int sizes[] = {7, 2, 8, 3, 4, 2, 2};
+    constexpr int sizes[] = {9, 2, 8, 3, 4, 2, 2};
     auto fill = [&](auto const& self, std::size_t column) -> void {
         if (column == c.size()) {
             if (auto one = case_of(c); one.arrangement.covered(one.subject.granularity)) rows.push_back(c);

@@ -38,6 +38,20 @@ inline void copy_block(Array const& whole, std::byte* block, Meta const& meta, P
     });
 }
 
+/// What counts of a variable, without rows of padding.
+inline Meta counted_meta(Variable const& v) {
+    auto shape = v.meta.shape;
+    if (v.counted() < v.meta.elements()) shape[0] = v.rows;
+    return {v.meta.dtype, shape};
+}
+/// As much of `from` as `meta` has room for; the rest is zero. Both are row-major and begin alike.
+inline Array resized(Array const& from, Meta const& meta) {
+    if (from.meta() == meta) return from;
+    Array to(meta);
+    std::memcpy(to.bytes().data(), from.bytes().data(), std::min(to.bytes().size(), from.bytes().size()));
+    return to;
+}
+
 /// The first rank whose row is not that of an earlier rank with the same key, or -1.
 inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int, int)> const& same) {
     for (int r = 1; r < static_cast<int>(keys.size()); ++r)
@@ -138,7 +152,7 @@ inline std::optional<RecordedValue> gathered(Communicator& world, Step& step, Va
     }
     auto const kind =
         v.kind == VariableKind::parameter ? RecordedValue::Kind::parameter : RecordedValue::Kind::state;
-    auto r = recorded(step.steps_done(), v.path, kind, whole);
+    auto r = recorded(step.steps_done(), v.path, kind, resized(whole, counted_meta(v)));
     r.block = held.shape;
     if (held.shape != v.meta.shape) r.origins = std::move(places);
     r.odd_rank = odd_one(keys, [&](int a, int b) {
@@ -188,10 +202,12 @@ PLAIT_INLINE void take_variables(State& state, std::vector<RecordedValue> const&
     for (auto const& v : state.variables()) {
         auto it = known.find(v->path);
         if (it == known.end()) continue;
-        check<ShapeError>(it->second->array.meta() == v->meta, "the recording's '{}' is {}, not {}", v->path,
-                          to_string(it->second->array.meta()), to_string(v->meta));
+        auto const counted = detail::counted_meta(*v);
+        check<ShapeError>(it->second->array.meta() == counted, "the recording's '{}' is {}, not {}", v->path,
+                          to_string(it->second->array.meta()), to_string(counted));
         Array block(state.block_of(*v));
-        detail::copy_block(it->second->array, block.bytes().data(), block.meta(), state.place_of(*v), false);
+        detail::copy_block(detail::resized(it->second->array, v->meta), block.bytes().data(), block.meta(),
+                           state.place_of(*v), false);
         state.write(*v, block);
     }
 }
