@@ -68,4 +68,24 @@ TEST_CASE("a run with a padded vocabulary generates, and goes on with other padd
     CHECK(column(folder / "a", "loss").size() == 17);
 }
 
+TEST_CASE("two layouts with other padding are compared without it") {
+    Arguments const sides{"bisect",
+                          "--data.path=examples/text",
+                          "--data.batch=8",
+                          "--data.seq=16",
+                          "--model.dim=32",
+                          "--model.layers=1",
+                          "--model.heads=4",
+                          "--model.vocab=257",
+                          "--plan.lines=[\"megatron tensor\"]",
+                          "--plan.bits_granularity.tensor=2",
+                          "--steps",
+                          "2",
+                          "--a",
+                          "--mesh tensor=4 --cluster threads:4",
+                          "--b"};
+    good(sides + Arguments{"--mesh tensor=2 --cluster threads:2"});
+    good(sides + Arguments{"--plan.lines=[]"});
+}
+
 #endif

@@ -52,6 +52,14 @@ inline Array resized(Array const& from, Meta const& meta) {
     return to;
 }
 
+/// A parameter's gradient has its padding.
+inline Array counted_result(State const& state, std::string const& name, Array const& whole) {
+    for (auto const& v : state.variables())
+        if (whole.shape() == v->meta.shape && name == v->path + ".gradient")
+            return resized(whole, {whole.meta().dtype, counted_meta(*v).shape});
+    return whole;
+}
+
 /// The first rank whose row is not that of an earlier rank with the same key, or -1.
 inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int, int)> const& same) {
     for (int r = 1; r < static_cast<int>(keys.size()); ++r)
@@ -63,12 +71,12 @@ inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int
     return -1;
 }
 
-/// Where every rank's block of a value lies that is laid out so.
-inline void note_blocks(RecordedValue& r, Layout const& layout, Mesh const& mesh) {
+/// Where every rank's block of a value of this shape lies that is laid out so.
+inline void note_blocks(RecordedValue& r, Shape const& whole, Layout const& layout, Mesh const& mesh) {
     MeshSizes sizes;
     for (auto const& a : mesh.axes()) sizes[a.name] = a.size;
     for (int rank = 0; rank < mesh.ranks(); ++rank) {
-        auto [shape, place] = block_of(r.meta.shape, layout, Mesh(sizes, rank));
+        auto [shape, place] = block_of(whole, layout, Mesh(sizes, rank));
         if (place.logical.empty()) return;
         r.block = shape;
         r.origins.push_back(place.origin);
@@ -76,8 +84,7 @@ inline void note_blocks(RecordedValue& r, Layout const& layout, Mesh const& mesh
 }
 
 /// A step's results in the order of the program.
-inline std::vector<RecordedValue> recorded_results(Communicator& world, Step const& step,
-                                                   Values const& results) {
+inline std::vector<RecordedValue> recorded_results(Communicator& world, Step& step, Values const& results) {
     auto const& graph = step.dumps().passed;
     auto const index = index_of(graph);
     std::vector<std::pair<int, std::size_t>> order;
@@ -87,9 +94,10 @@ inline std::vector<RecordedValue> recorded_results(Communicator& world, Step con
     std::vector<RecordedValue> values;
     std::vector<std::int64_t> hashes;
     for (auto const& [at, i] : order) {
-        auto r =
-            recorded(step.steps_done(), results[i].first, RecordedValue::Kind::result, results[i].second);
-        note_blocks(r, step.dumps().layouts.held.at(graph.outputs[i].value), step.mesh());
+        auto const& [name, whole] = results[i];
+        auto r = recorded(step.steps_done(), name, RecordedValue::Kind::result,
+                          counted_result(step.state(), name, whole));
+        note_blocks(r, whole.shape(), step.dumps().layouts.held.at(graph.outputs[i].value), step.mesh());
         hashes.push_back(std::bit_cast<std::int64_t>(r.hash));
         values.push_back(std::move(r));
     }
