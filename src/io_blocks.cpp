@@ -129,11 +129,37 @@ struct Copy {
     Box part;
 };
 
-/// Adds the copies that fill `array`, each element once.
+/// Whether only rows of padding, those from `rows` on, can differ in number.
+bool fits(Meta const& have, Meta const& want, std::int64_t rows) {
+    auto shape = have.shape;
+    if (rows <= 0 || shape.rank() != want.shape.rank()) return have == want;
+    if (std::min(shape[0], want.shape[0]) < rows) return false;
+    shape[0] = want.shape[0];
+    return Meta{have.dtype, shape} == want;
+}
+
+/// Whether the elements from `first` on are zeros, as padding is.
+bool is_zero_from(std::int64_t first, std::vector<Stored> const& blocks) {
+    bool zero = true;
+    for (auto const& [file, entry] : blocks) {
+        auto const size = bytes_of(entry->meta.dtype, 1);
+        for_each_run(entry->meta.shape, entry->place,
+                     [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+                         auto const begin = std::max<std::int64_t>(first - logical, 0);
+                         for (auto i = begin * size; i < count * size; ++i)
+                             zero &= entry->bytes[static_cast<std::size_t>(local * size + i)] == std::byte{0};
+                     });
+    }
+    return zero;
+}
+
+/// Adds the copies that fill `array`, each element once, as far as there are `rows`.
 void plan(std::string const& where, std::vector<Stored> const& blocks, NamedArray const& array,
-          std::vector<Copy>& copies) {
+          std::int64_t rows, std::vector<Copy>& copies) {
     std::vector<Box> missing;
-    if (array.meta.elements() > 0) missing.push_back(box_of(array.meta.shape, array.place));
+    auto own = box_of(array.meta.shape, array.place);
+    if (array.rows > 0) own.shape[0] = std::clamp<std::int64_t>(rows - own.origin[0], 0, own.shape[0]);
+    if (own.shape.elements() > 0) missing.push_back(own);
     for (auto const& block : blocks) {
         if (missing.empty()) return;
         auto box = box_of(block.entry->meta.shape, block.entry->place);
@@ -229,9 +255,12 @@ void copy_blocks(std::string const& where, std::span<SafetensorsFile const> file
         check(blocks != stored.end(), "{} has no tensor {}", where, name);
         auto const& first = *blocks->second[0].entry;
         auto have = logical_of(first.meta, first.place), want = logical_of(a.meta, a.place);
-        check(have == want, "{}: tensor {} is {}, but {} is wanted", where, name, to_string(have),
+        check(fits(have, want, a.rows), "{}: tensor {} is {}, but {} is wanted", where, name, to_string(have),
               to_string(want));
-        plan(where, blocks->second, a, copies);
+        check(have == want || is_zero_from(want.shape.elements(), blocks->second),
+              "{}: tensor {} is {}, of which {} is wanted, but the rest is no padding: it is not zero", where,
+              name, to_string(have), to_string(want));
+        plan(where, blocks->second, a, have.shape.rank() > 0 ? have.shape[0] : 0, copies);
         wanted.insert(a.name);
     }
     for (auto const& [name, blocks] : stored)

@@ -48,7 +48,8 @@ std::vector<NamedArray> arrays_of(State const& state, bool parameters, SharedSta
         arrays.push_back({v->path,
                           block,
                           {state.memory() + state.offset_of(*v), static_cast<std::size_t>(block.bytes())},
-                          state.place_of(*v)});
+                          state.place_of(*v),
+                          v->rows});
     }
     return arrays;
 }

@@ -181,6 +181,11 @@ std::optional<int> threads_of(std::string const& cluster);
 /// How many ranks plan.mesh has; 1 when it is not given.
 std::int64_t ranks_of_mesh(Config const& config);
 
+/// Rows of the embedding and the head. Where a plan line divides them along tensor they are model.vocab
+/// rounded up to bits_granularity.tensor, so that they depend on no mesh; under bits = "fast" to the axis as
+/// well.
+std::int64_t padded_vocab(Config const& config);
+
 /// The sizes of plan.mesh over a world of `ranks`; all lie along data when it is not given. Throws UsageError
 /// as check_config does where the mesh is not the world, does not divide data.batch or plan.micro_batches,
 /// or, under plan.bits = "layout", is no power of two or beyond plan.bits_granularity: with the value that

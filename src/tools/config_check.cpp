@@ -201,8 +201,9 @@ void check_divided(Checker const& c, Config const& config, MeshSizes const& size
         int dim;
     };
     auto const& m = config.model;
-    Part const parts[] = {{"model.vocab", m.vocab, "tokens.weight", 0},
-                          {"model.vocab", m.vocab, "head.weight", 0},
+    auto const vocab = padded_vocab(config);
+    Part const parts[] = {{"model.vocab", vocab, "tokens.weight", 0},
+                          {"model.vocab", vocab, "head.weight", 0},
                           {"model.heads", m.heads, "blocks.0.attention.q.weight", 0},
                           {"model.heads", m.heads, "blocks.0.attention.o.weight", 1},
                           {"model.hidden", m.hidden, "blocks.0.mlp.up.weight", 0},

@@ -50,7 +50,7 @@ void load_weights(Checkpoint const& checkpoint, State& state) {
     for (auto const& v : state.variables()) {
         if (v->kind != VariableKind::parameter) continue;
         whole.emplace_back(Meta{f32, v->meta.shape});
-        named.push_back({v->path, whole.back().meta(), whole.back().bytes()});
+        named.push_back({v->path, whole.back().meta(), whole.back().bytes(), {}, v->rows});
     }
     checkpoint.copy_weights_to(named);
     std::size_t i = 0;

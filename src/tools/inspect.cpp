@@ -159,6 +159,8 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
 std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside) {
     auto text =
         fmt::format("parameters  {}\n", count_text(static_cast<double>(count_parameters(*programs.state))));
+    if (auto const rows = padded_vocab(config); rows != config.model.vocab)
+        text += fmt::format("vocabulary  {}, padded to {}\n", config.model.vocab, rows);
     auto const& mesh = programs.plan.mesh();
     text += fmt::format("mesh        {}: {}\n", mesh.text(), ranks_text(mesh));
     text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
@@ -200,7 +202,7 @@ std::string dump_text(Dump const& dump, Config const& config, Programs const& pr
 std::int64_t count_parameters(State const& state) {
     std::int64_t n = 0;
     for (auto const& v : state.variables())
-        if (v->kind == VariableKind::parameter) n += v->meta.elements();
+        if (v->kind == VariableKind::parameter) n += v->counted();
     return n;
 }
 

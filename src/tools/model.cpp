@@ -126,6 +126,7 @@ Model make_model(Config const& config) {
                          .kv_heads = m.kv_heads,
                          .hidden = m.hidden,
                          .vocab = m.vocab,
+                         .padded_vocab = padded_vocab(config),
                          .seq = config.data.seq,
                          .tied = m.tied,
                          .dropout = m.dropout,

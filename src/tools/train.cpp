@@ -38,6 +38,8 @@ void describe(Config const& config, World const& cluster, Programs const& progra
     auto const& m = config.model;
     say("model   {}: {} layers, dim {}, {} heads; {} parameters", m.family, m.layers, m.dim, m.heads,
         count(count_parameters(*programs.state)));
+    if (auto const rows = padded_vocab(config); rows != m.vocab)
+        say("note    vocabulary {}, padded to {}", m.vocab, rows);
     say("batch   {} x {} tokens, micro-batches: {}, compute {}", config.data.batch, config.data.seq,
         config.plan.micro_batches, config.plan.compute);
     bool const many = cluster.ranks > 1;

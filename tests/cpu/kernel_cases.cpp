@@ -116,6 +116,8 @@ std::vector<Case> kernel_cases(DType t) {
     add(CrossEntropy{}, {x({51, 333}, 7), integers({51}, -1, 334)});
     add(Pick{}, {x({51, 333}, 7), integers({51}, -1, 334)});
     add(CrossEntropyGradient{}, {x({51, 333}, 7), integers({51}, -1, 334), positive(w({51}, 5)), w({51})});
+    add(CrossEntropy{300}, {x({51, 333}, 7), integers({51}, -1, 301)});
+    add(CrossEntropyGradient{300}, {x({51, 333}, 7), integers({51}, -1, 301), positive(w({51}, 5)), w({51})});
 
     for (int extra = 0; extra < 4; ++extra) {
         std::vector<Numbers> in{x({5, 6001}),           w({5, 6001}), w({5, 6001}),

@@ -263,14 +263,24 @@ inline void loss_samples(std::vector<Sample>& s) {
     s.push_back({"pick", Pick{}, {any({4, 7}), indices({4}, -2, 7)}});
     s.push_back({"pick of rank 3", Pick{}, {any({2, 3, 5}), indices({2, 3}, 0, 5)}});
     s.push_back({"cross entropy gradient", CrossEntropyGradient{}, {logits, targets, each, each}});
+    auto known = indices({2, 3}, -3, 5);  // the last two classes are padding
+    s.push_back({"cross entropy of five classes", CrossEntropy{5}, {logits, known}});
+    s.push_back(
+        {"cross entropy gradient of five classes", CrossEntropyGradient{5}, {logits, known, each, each}});
     auto x = any({2, 3, 5}), w = any({7, 5});
-    for (std::int64_t chunk : {1, 4, 1024}) {
-        auto name = "linear cross entropy by " + std::to_string(chunk);
-        s.push_back({name, LinearCrossEntropy{chunk}, {x, w, targets}});
-        s.push_back(
-            {name + " gradient", LinearCrossEntropyGradient{chunk}, {x, w, targets, each, each}, {0, 1}});
-        s.push_back({name + " step", LinearCrossEntropyStep{chunk}, {x, w, targets, each}, {0, 2, 3}});
-    }
+    for (std::int64_t classes : {0, 5})
+        for (std::int64_t chunk : {1, 4, 1024}) {
+            auto name = "linear cross entropy by " + std::to_string(chunk);
+            if (classes) name += " of five classes";
+            auto const& at = classes ? known : targets;
+            s.push_back({name, LinearCrossEntropy{chunk, classes}, {x, w, at}});
+            s.push_back({name + " gradient",
+                         LinearCrossEntropyGradient{chunk, classes},
+                         {x, w, at, each, each},
+                         {0, 1}});
+            s.push_back(
+                {name + " step", LinearCrossEntropyStep{chunk, classes}, {x, w, at, each}, {0, 2, 3}});
+        }
 }
 
 inline void embedding_samples(std::vector<Sample>& s) {

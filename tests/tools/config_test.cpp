@@ -342,14 +342,17 @@ TEST_CASE("what shard lines divide of the model is checked by its key, with size
     };
     CHECK(error({}).empty());
     CHECK(error({vocab("260")}).empty());
-    CHECK(error({vocab("257")}) ==
-          "model.vocab = 257 (command line): \"megatron tensor\" divides it into 4 blocks: use 260; tokens "
-          "that "
-          "no text has are never drawn");
-    CHECK(error({vocab("257")}, "[\"shard blocks.** tensor 0\"]").empty());
+    CHECK(error({vocab("257")}).empty());
     auto canonical = layout("8");
-    canonical.push_back(vocab("260"));
-    CHECK(contains(error(canonical), "into 8 leaves (plan.bits_granularity.tensor): use 264;"));
+    canonical.push_back(vocab("257"));
+    CHECK(error(canonical).empty());
+    // Only the axis tensor has its vocabulary padded.
+    auto config = with({vocab("257"), override_of("plan.mesh", "data=4"),
+                        override_of("plan.lines", "[\"shard **.weight data 0\"]")});
+    CHECK(
+        contains(message_of<UsageError>([&] { mesh_of(config, 4); }),
+                 "model.vocab = 257 (command line): \"shard **.weight data 0\" divides it into 4 blocks: use "
+                 "260; tokens that no text has are never drawn"));
     auto heads = [](char const* n) { return override_of("model.heads", n); };
     auto dim = override_of("model.dim", "96");
     CHECK(error({dim, heads("6")}) ==
@@ -357,6 +360,31 @@ TEST_CASE("what shard lines divide of the model is checked by its key, with size
     CHECK(contains(error({dim, heads("2")}), "into 4 blocks: use 4"));
     CHECK(contains(error({dim, heads("6")}, "[\"shard **.o.weight tensor 1\"]"), "model.heads = 6"));
     CHECK(contains(error({override_of("model.hidden", "130")}), "into 4 blocks: use 128 or 132"));
+}
+
+TEST_CASE("a vocabulary that a line divides is padded to the granule, and under fast to the axis too") {
+    auto rows = [](char const* lines, std::vector<Override> more, char const* mesh = "tensor=4") {
+        more.insert(more.begin(),
+                    {override_of("model.vocab", "257"), override_of("plan.lines", lines),
+                     override_of("plan.mesh", mesh), override_of("plan.bits_granularity.tensor", "2")});
+        return padded_vocab(with(more));
+    };
+    auto const* megatron = "[\"megatron tensor\"]";
+    auto granule = [](char const* n) { return override_of("plan.bits_granularity.tensor", n); };
+    auto layout = override_of("plan.bits", "layout");
+    CHECK(rows(megatron, {}) == 260);
+    CHECK(rows(megatron, {}, "") == 258);
+    CHECK(rows(megatron, {}, "tensor=3") == 258);
+    CHECK(rows(megatron, {granule("8")}) == 264);
+    CHECK(rows(megatron, {layout}) == 258);
+    for (auto const* mesh : {"", "tensor=2", "tensor=8"})
+        CHECK(rows(megatron, {layout, granule("8")}, mesh) == 264);
+    CHECK(rows(megatron, {override_of("model.vocab", "256")}) == 256);
+    CHECK(rows("[\"shard tokens.weight tensor 0\"]", {}) == 260);
+    for (auto const* lines :
+         {"[]", "[\"shard blocks.** tensor 0\"]", "[\"shard **.weight tensor 1\"]",
+          "[\"store tokens.weight tensor 0 of parameter\"]", "[\"shard tokens.weight data 0\"]"})
+        CHECK(rows(lines, {}) == 257);
 }
 
 TEST_CASE("the nearest name counts swaps, and an exact name is nearest to itself") {

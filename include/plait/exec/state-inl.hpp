@@ -93,6 +93,7 @@ PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed, Shape co
     if (v.value && block == v.meta.shape) return v.value;
     Array a({v.meta.dtype, block});
     Random random{seed, hash_name(v.path), 0};
+    auto const counted = v.counted();
     for_each_run(block, place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
         for (std::int64_t i = 0; i < count; ++i) {
             auto n = static_cast<std::uint64_t>(logical + i);
@@ -100,7 +101,7 @@ PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed, Shape co
             if (!v.value && v.init.kind == Init::Kind::normal) x = v.init.a + v.init.b * random.normal(n);
             if (!v.value && v.init.kind == Init::Kind::uniform)
                 x = v.init.a + (v.init.b - v.init.a) * random.uniform(n);
-            detail::set(a, local + i, x);
+            detail::set(a, local + i, logical + i < counted ? x : 0);
         }
     });
     return a;
@@ -140,6 +141,7 @@ PLAIT_INLINE void State::write(Variable const& v, Array const& block) {
 PLAIT_INLINE std::uint64_t State::parameter_hash(Variable const& v) const {
     check(memory_ != nullptr, "state: there are no weights to hash before the first step");
     std::uint64_t sum = 0, path = hash_name(v.path);
+    auto const counted = v.counted();
     auto const& e = entry(v);
     // In pieces, so that a hash after every step takes no memory to speak of.
     constexpr std::int64_t piece = 4096;
@@ -151,7 +153,8 @@ PLAIT_INLINE std::uint64_t State::parameter_hash(Variable const& v) const {
                 auto at = logical + begin + i;
                 auto x = static_cast<float>(a.at(i));
                 check(std::isfinite(x), "parameter '{}' is not finite at element {}", v.path, at);
-                sum += mix(path ^ mix(static_cast<std::uint64_t>(at)) ^ std::bit_cast<std::uint32_t>(x));
+                if (at < counted)
+                    sum += mix(path ^ mix(static_cast<std::uint64_t>(at)) ^ std::bit_cast<std::uint32_t>(x));
             }
         }
     });

@@ -48,7 +48,7 @@ class State {
     void write(Variable const& v, Array const& block);
 
     /// The sum modulo 2^64 of mix(path, logical index, bits widened to f32) over the block of a parameter:
-    /// needs no order. Throws Error naming one that is not finite.
+    /// needs no order, and leaves padding out. Throws Error naming one that is not finite.
     std::uint64_t parameter_hash(Variable const& v) const;
     /// The same over all weights.
     std::uint64_t parameter_hash() const;

@@ -36,6 +36,15 @@ struct Variable {
     /// kind == optimizer: path of the parameter that it belongs to, by whose plan lines it is laid out.
     /// Without one it is laid out by its own path.
     std::string parameter{};
+    /// Rows (of dim 0) that count; 0: all. Rows after them are padding: they begin at zero, no hash holds
+    /// them, and a checkpoint may have more or fewer of them.
+    std::int64_t rows = 0;
+
+    /// Elements before the padding; they come first.
+    std::int64_t counted() const {
+        auto const all = meta.elements();
+        return rows > 0 && meta.shape[0] > rows ? all / meta.shape[0] * rows : all;
+    }
 };
 
 /// What a feed may read when it writes its value.

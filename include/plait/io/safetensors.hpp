@@ -20,6 +20,9 @@ struct NamedArray {
     Meta meta;  // the block's
     std::span<std::byte> bytes;
     Placement place{};  // of the block in its logical tensor; empty: the whole
+    /// Read: rows of dim 0 that a file must have; 0: all. The rest is padding, of which it may have more or
+    /// less.
+    std::int64_t rows = 0;
 };
 
 /// What was written: the size, and XXH64 as 16 hex digits, of the file and of each tensor's bytes, where

@@ -58,9 +58,12 @@ struct Gpt2 {
     std::optional<nn::Linear> head;  // empty when tied
 
     explicit Gpt2(Config const& c)
-        : config(c), tokens(c.vocab, c.dim), positions(c.seq, c.dim), norm(c.dim, c.norm_eps) {
+        : config(c), tokens(c.vocab_rows(), c.dim), positions(c.seq, c.dim), norm(c.dim, c.norm_eps) {
         for (std::int64_t i = 0; i < c.layers; ++i) blocks.blocks.emplace_back(c);
-        if (!c.tied) head.emplace(c.dim, c.vocab);
+        tokens.weight.count_rows(c.vocab);
+        if (c.tied) return;
+        head.emplace(c.dim, c.vocab_rows());
+        head->weight.count_rows(c.vocab);
     }
 
     /// The last hidden state [batch, seq, dim] of tokens i32[batch, seq]; with a cache they follow those that

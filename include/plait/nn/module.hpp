@@ -20,6 +20,8 @@ struct Parameter {
         : variable(make_variable({dtype, shape}, init)) {}
 
     operator Tensor() const { return read(*variable); }
+    /// Says that only the first `n` rows count: those after them are padding, zeros that nothing trains.
+    void count_rows(std::int64_t n) { variable->rows = n; }
     Meta const& meta() const { return variable->meta; }
 };
 

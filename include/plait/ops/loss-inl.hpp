@@ -6,6 +6,8 @@
 #include "plait/ops/matmul.hpp"
 #include "plait/ops/reduce.hpp"
 
+#include <limits>
+
 namespace plait {
 namespace detail {
 
@@ -15,6 +17,17 @@ inline Tensor ignored(Tensor const& targets) { return less(targets, full({}, 0, 
 inline Tensor at_target(Tensor const& logits, Tensor const& targets) {
     auto classes = iota(logits.shape(), -1, targets.dtype());
     return equal(classes, expand(targets, {-1}, classes));
+}
+
+/// -inf for the logits of padding, by a row that every token adds: an index counts in the logical vocabulary,
+/// so a block of it knows its padding.
+inline Tensor masked(Tensor const& logits, std::int64_t classes) {
+    if (classes == 0) return logits;
+    auto const t = logits.dtype();
+    Shape const row{logits.size(logits.rank() - 1)};
+    auto counts = less(iota(row, 0), full({}, static_cast<double>(classes), i32));
+    auto lowest = full(row, -std::numeric_limits<double>::infinity(), t);
+    return logits + select(counts, full(row, 0, t), lowest);
 }
 
 /// The sum over the targets that count, divided by how many they are. The count is a sum of integers, so no
@@ -33,6 +46,11 @@ inline Cost loss_cost(Metas const& in, Metas const& out, int products) {
 inline void want_chunk(std::string_view op, std::int64_t chunk) {
     check<ShapeError>(chunk >= 1, "{}: a chunk of {} tokens, want at least one", op, chunk);
 }
+/// Blocks of a vocabulary have fewer than `classes`, so the ops themselves cannot check this.
+inline void want_classes(std::string_view op, std::int64_t classes, std::int64_t vocab) {
+    check<ShapeError>(classes >= 0 && classes <= vocab, "{}: {} classes of a vocabulary of {}", op, classes,
+                      vocab);
+}
 /// The logits in the dtype of the loss.
 inline Tensor wide_logits(Tensors const& x) { return product(ProductForm::nt, widened(x[0]), widened(x[1])); }
 
@@ -48,7 +66,7 @@ PLAIT_INLINE Metas CrossEntropy::infer(Metas const& in) const {
     return detail::outputs(r, {s, s});
 }
 PLAIT_INLINE Tensors CrossEntropy::define(Tensors const& x) const {
-    auto logits = detail::widened(x[0]);
+    auto logits = detail::masked(detail::widened(x[0]), classes);
     auto most = max(logits, {-1});
     auto lse = most + log(sum(exp(logits - expand(most, {-1}, logits)), {-1}));
     auto picked = apply_one(Pick{}, {logits, x[1]});
@@ -57,7 +75,8 @@ PLAIT_INLINE Tensors CrossEntropy::define(Tensors const& x) const {
 PLAIT_INLINE Tensors CrossEntropy::vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const {
     detail::no_gradient(name, dy, {1});
     if (!dy[0]) return Tensors(2);
-    return {apply_one(CrossEntropyGradient{}, {x[0], x[1], y[1], cast(dy[0], y[0].dtype())}), Tensor()};
+    return {apply_one(CrossEntropyGradient{classes}, {x[0], x[1], y[1], cast(dy[0], y[0].dtype())}),
+            Tensor()};
 }
 
 PLAIT_INLINE Rule Pick::rule(Metas const& in) const {
@@ -85,7 +104,7 @@ PLAIT_INLINE Metas CrossEntropyGradient::infer(Metas const& in) const {
     return detail::outputs(r, {in[0].dtype});
 }
 PLAIT_INLINE Tensors CrossEntropyGradient::define(Tensors const& x) const {
-    auto logits = detail::widened(x[0]);
+    auto logits = detail::masked(detail::widened(x[0]), classes);
     auto p = exp(logits - expand(x[2], {-1}, logits));
     auto dnll = select(detail::ignored(x[1]), full_like(x[3], 0), x[3]);
     auto d = (p - cast(detail::at_target(logits, x[1]), p.dtype())) * expand(dnll, {-1}, p);
@@ -106,12 +125,13 @@ PLAIT_INLINE Cost LinearCrossEntropy::cost(Metas const& in) const {
     return detail::loss_cost(in, infer(in), 1);
 }
 PLAIT_INLINE Tensors LinearCrossEntropy::define(Tensors const& x) const {
-    return apply(CrossEntropy{}, {detail::wide_logits(x), x[2]});
+    return apply(CrossEntropy{classes}, {detail::wide_logits(x), x[2]});
 }
 PLAIT_INLINE Tensors LinearCrossEntropy::vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const {
     detail::no_gradient(name, dy, {1});
     if (!dy[0]) return Tensors(3);
-    auto d = apply(LinearCrossEntropyGradient{chunk}, {x[0], x[1], x[2], y[1], cast(dy[0], y[0].dtype())});
+    auto d = apply(LinearCrossEntropyGradient{chunk, classes},
+                   {x[0], x[1], x[2], y[1], cast(dy[0], y[0].dtype())});
     return {d[0], d[1], Tensor()};
 }
 
@@ -131,7 +151,7 @@ PLAIT_INLINE Cost LinearCrossEntropyGradient::cost(Metas const& in) const {
     return detail::loss_cost(in, infer(in), 3);
 }
 PLAIT_INLINE Tensors LinearCrossEntropyGradient::define(Tensors const& x) const {
-    auto d = apply_one(CrossEntropyGradient{}, {detail::wide_logits(x), x[2], x[3], x[4]});
+    auto d = apply_one(CrossEntropyGradient{classes}, {detail::wide_logits(x), x[2], x[3], x[4]});
     return {cast(product(ProductForm::nn, d, detail::widened(x[1])), x[0].dtype()),
             product(ProductForm::tn, d, detail::widened(x[0]))};
 }
@@ -150,17 +170,19 @@ PLAIT_INLINE Cost LinearCrossEntropyStep::cost(Metas const& in) const {
     return detail::loss_cost(in, infer(in), 3);
 }
 PLAIT_INLINE Tensors LinearCrossEntropyStep::define(Tensors const& x) const {
-    auto y = apply(LinearCrossEntropy{chunk}, {x[0], x[1], x[2]});
-    auto d = apply(LinearCrossEntropyGradient{chunk}, {x[0], x[1], x[2], y[1], x[3]});
+    auto y = apply(LinearCrossEntropy{chunk, classes}, {x[0], x[1], x[2]});
+    auto d = apply(LinearCrossEntropyGradient{chunk, classes}, {x[0], x[1], x[2], y[1], x[3]});
     return {y[0], y[1], d[0], d[1]};
 }
 
-PLAIT_INLINE Tensor cross_entropy(Tensor const& logits, Tensor const& targets) {
-    return detail::mean_of_counted(apply_one(CrossEntropy{}, {logits, targets}), targets);
+PLAIT_INLINE Tensor cross_entropy(Tensor const& logits, Tensor const& targets, std::int64_t classes) {
+    if (classes) detail::want_classes("cross_entropy", classes, logits.size(logits.rank() - 1));
+    return detail::mean_of_counted(apply_one(CrossEntropy{classes}, {logits, targets}), targets);
 }
 PLAIT_INLINE Tensor linear_cross_entropy(Tensor const& x, Tensor const& w, Tensor const& targets,
-                                         std::int64_t chunk) {
-    return detail::mean_of_counted(apply_one(LinearCrossEntropy{chunk}, {x, w, targets}), targets);
+                                         std::int64_t chunk, std::int64_t classes) {
+    if (classes) detail::want_classes("linear_cross_entropy", classes, w.size(0));
+    return detail::mean_of_counted(apply_one(LinearCrossEntropy{chunk, classes}, {x, w, targets}), targets);
 }
 
 }  // namespace plait

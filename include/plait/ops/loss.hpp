@@ -5,9 +5,12 @@
 namespace plait {
 
 /// Negative log-likelihood of each target: (logits[..., vocab], targets i32[...]) -> (nll f32[...], lse
-/// f32[...]); f64 for f64 logits. A negative target is ignored: its nll is 0. `vocab` stays whole here.
+/// f32[...]); f64 for f64 logits. A negative target is ignored: its nll is 0. `vocab` stays whole here. In
+/// all losses only the first `classes` of the vocabulary count (0: all); the rest is padding, of gradient 0.
 struct CrossEntropy {
     static constexpr std::string_view name = "cross_entropy";
+    std::int64_t classes = 0;
+    using fields = Fields<&CrossEntropy::classes>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -28,6 +31,8 @@ struct Pick {
 /// (logits, targets, lse, dnll[...]) -> dlogits.
 struct CrossEntropyGradient {
     static constexpr std::string_view name = "cross_entropy_gradient";
+    std::int64_t classes = 0;
+    using fields = Fields<&CrossEntropyGradient::classes>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -40,7 +45,8 @@ struct CrossEntropyGradient {
 struct LinearCrossEntropy {
     static constexpr std::string_view name = "linear_cross_entropy";
     std::int64_t chunk = 1024;
-    using fields = Fields<&LinearCrossEntropy::chunk>;
+    std::int64_t classes = 0;
+    using fields = Fields<&LinearCrossEntropy::chunk, &LinearCrossEntropy::classes>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -53,7 +59,8 @@ struct LinearCrossEntropy {
 struct LinearCrossEntropyGradient {
     static constexpr std::string_view name = "linear_cross_entropy_gradient";
     std::int64_t chunk = 1024;
-    using fields = Fields<&LinearCrossEntropyGradient::chunk>;
+    std::int64_t classes = 0;
+    using fields = Fields<&LinearCrossEntropyGradient::chunk, &LinearCrossEntropyGradient::classes>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -67,7 +74,8 @@ struct LinearCrossEntropyGradient {
 struct LinearCrossEntropyStep {
     static constexpr std::string_view name = "linear_cross_entropy_step";
     std::int64_t chunk = 1024;
-    using fields = Fields<&LinearCrossEntropyStep::chunk>;
+    std::int64_t classes = 0;
+    using fields = Fields<&LinearCrossEntropyStep::chunk, &LinearCrossEntropyStep::classes>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -77,10 +85,11 @@ struct LinearCrossEntropyStep {
 
 /// Mean negative log-likelihood over the targets that are not negative: logits [..., vocab], targets i32[...]
 /// -> f32[].
-Tensor cross_entropy(Tensor const& logits, Tensor const& targets);
+/// Throws ShapeError for more `classes` than there are.
+Tensor cross_entropy(Tensor const& logits, Tensor const& targets, std::int64_t classes = 0);
 /// The same from the last hidden state and the output weight [vocab, dim], without ever holding all logits.
 Tensor linear_cross_entropy(Tensor const& x, Tensor const& w, Tensor const& targets,
-                            std::int64_t chunk = 1024);
+                            std::int64_t chunk = 1024, std::int64_t classes = 0);
 
 }  // namespace plait
 

@@ -50,6 +50,7 @@ PLAIT_INLINE std::vector<std::shared_ptr<Variable>> AdamW::prepare(
             at.m = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.m." + p->path);
             at.v = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.v." + p->path);
             at.m->parameter = at.v->parameter = p->path;
+            at.m->rows = at.v->rows = p->rows;
         }
         state.push_back(at.m);
         state.push_back(at.v);

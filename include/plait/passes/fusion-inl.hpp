@@ -153,7 +153,7 @@ struct Fusion {
         } else {
             return {};
         }
-        auto all = values_of(record(LinearCrossEntropyStep{op->chunk}, std::move(in)));
+        auto all = values_of(record(LinearCrossEntropyStep{op->chunk, op->classes}, std::move(in)));
         made[gradient] = {all[2], all[3]};
         return {all[0], all[1]};
     }

@@ -41,7 +41,7 @@ class Decoder {
             x = reshape(x, {b.tokens.size(0) * b.tokens.size(1), c.dim});
             if (last) x = embedding(b["last"], x);  // only this row goes through the head
             Scope scope("head");
-            return {{"logits", cast(linear(x, models::output_weight(model)), f32)}};
+            return {{"logits", cast(linear(x, models::class_weight(model)), f32)}};
         };
         auto compiled = [&](std::int64_t batch, std::int64_t n, bool last) {
             return compile(

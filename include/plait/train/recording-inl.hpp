@@ -38,6 +38,28 @@ inline void copy_block(Array const& whole, std::byte* block, Meta const& meta, P
     });
 }
 
+/// What counts of a variable, without rows of padding.
+inline Meta counted_meta(Variable const& v) {
+    auto shape = v.meta.shape;
+    if (v.counted() < v.meta.elements()) shape[0] = v.rows;
+    return {v.meta.dtype, shape};
+}
+/// As much of `from` as `meta` has room for; the rest is zero. Both are row-major and begin alike.
+inline Array resized(Array const& from, Meta const& meta) {
+    if (from.meta() == meta) return from;
+    Array to(meta);
+    std::memcpy(to.bytes().data(), from.bytes().data(), std::min(to.bytes().size(), from.bytes().size()));
+    return to;
+}
+
+/// A parameter's gradient has its padding.
+inline Array counted_result(State const& state, std::string const& name, Array const& whole) {
+    for (auto const& v : state.variables())
+        if (whole.shape() == v->meta.shape && name == v->path + ".gradient")
+            return resized(whole, {whole.meta().dtype, counted_meta(*v).shape});
+    return whole;
+}
+
 /// The first rank whose row is not that of an earlier rank with the same key, or -1.
 inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int, int)> const& same) {
     for (int r = 1; r < static_cast<int>(keys.size()); ++r)
@@ -49,12 +71,12 @@ inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int
     return -1;
 }
 
-/// Where every rank's block of a value lies that is laid out so.
-inline void note_blocks(RecordedValue& r, Layout const& layout, Mesh const& mesh) {
+/// Where every rank's block of a value of this shape lies that is laid out so.
+inline void note_blocks(RecordedValue& r, Shape const& whole, Layout const& layout, Mesh const& mesh) {
     MeshSizes sizes;
     for (auto const& a : mesh.axes()) sizes[a.name] = a.size;
     for (int rank = 0; rank < mesh.ranks(); ++rank) {
-        auto [shape, place] = block_of(r.meta.shape, layout, Mesh(sizes, rank));
+        auto [shape, place] = block_of(whole, layout, Mesh(sizes, rank));
         if (place.logical.empty()) return;
         r.block = shape;
         r.origins.push_back(place.origin);
@@ -62,8 +84,7 @@ inline void note_blocks(RecordedValue& r, Layout const& layout, Mesh const& mesh
 }
 
 /// A step's results in the order of the program.
-inline std::vector<RecordedValue> recorded_results(Communicator& world, Step const& step,
-                                                   Values const& results) {
+inline std::vector<RecordedValue> recorded_results(Communicator& world, Step& step, Values const& results) {
     auto const& graph = step.dumps().passed;
     auto const index = index_of(graph);
     std::vector<std::pair<int, std::size_t>> order;
@@ -73,9 +94,10 @@ inline std::vector<RecordedValue> recorded_results(Communicator& world, Step con
     std::vector<RecordedValue> values;
     std::vector<std::int64_t> hashes;
     for (auto const& [at, i] : order) {
-        auto r =
-            recorded(step.steps_done(), results[i].first, RecordedValue::Kind::result, results[i].second);
-        note_blocks(r, step.dumps().layouts.held.at(graph.outputs[i].value), step.mesh());
+        auto const& [name, whole] = results[i];
+        auto r = recorded(step.steps_done(), name, RecordedValue::Kind::result,
+                          counted_result(step.state(), name, whole));
+        note_blocks(r, whole.shape(), step.dumps().layouts.held.at(graph.outputs[i].value), step.mesh());
         hashes.push_back(std::bit_cast<std::int64_t>(r.hash));
         values.push_back(std::move(r));
     }
@@ -138,7 +160,7 @@ inline std::optional<RecordedValue> gathered(Communicator& world, Step& step, Va
     }
     auto const kind =
         v.kind == VariableKind::parameter ? RecordedValue::Kind::parameter : RecordedValue::Kind::state;
-    auto r = recorded(step.steps_done(), v.path, kind, whole);
+    auto r = recorded(step.steps_done(), v.path, kind, resized(whole, counted_meta(v)));
     r.block = held.shape;
     if (held.shape != v.meta.shape) r.origins = std::move(places);
     r.odd_rank = odd_one(keys, [&](int a, int b) {
@@ -188,10 +210,12 @@ PLAIT_INLINE void take_variables(State& state, std::vector<RecordedValue> const&
     for (auto const& v : state.variables()) {
         auto it = known.find(v->path);
         if (it == known.end()) continue;
-        check<ShapeError>(it->second->array.meta() == v->meta, "the recording's '{}' is {}, not {}", v->path,
-                          to_string(it->second->array.meta()), to_string(v->meta));
+        auto const counted = detail::counted_meta(*v);
+        check<ShapeError>(it->second->array.meta() == counted, "the recording's '{}' is {}, not {}", v->path,
+                          to_string(it->second->array.meta()), to_string(counted));
         Array block(state.block_of(*v));
-        detail::copy_block(it->second->array, block.bytes().data(), block.meta(), state.place_of(*v), false);
+        detail::copy_block(detail::resized(it->second->array, v->meta), block.bytes().data(), block.meta(),
+                           state.place_of(*v), false);
         state.write(*v, block);
     }
 }

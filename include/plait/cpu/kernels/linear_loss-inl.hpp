@@ -14,10 +14,12 @@ struct LinearLoss {
     DType type = DType::f32, wide = DType::f32;
     bool loss = false, gradient = false;  // what is wanted
 
-    LinearLoss(Meta const& x, Meta const& w, std::int64_t chunk_tokens, bool with_loss, bool with_gradient)
+    /// Only the first `classes` rows of w are read where that is not 0, as if there were no others.
+    LinearLoss(Meta const& x, Meta const& w, std::int64_t chunk_tokens, std::int64_t classes, bool with_loss,
+               bool with_gradient)
         : tokens(matrix_rows(x.shape)),
           dim(matrix_columns(x.shape)),
-          vocab(w.shape.begin()[0]),
+          vocab(classes > 0 ? classes : w.shape.begin()[0]),
           chunk(larger(1, smaller(chunk_tokens, tokens))),
           type(x.dtype),
           wide(x.dtype == DType::f64 ? DType::f64 : DType::f32),
@@ -125,8 +127,10 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
                      weight ? element(*o.dw, t.c) : element(*o.dx, first * l.dim + t.c), scratch(worker));
         });
     }
-    if (l.gradient && !l.tokens && !add)
-        std::memset(o.dw->data, 0, static_cast<std::size_t>(o.dw->meta.bytes()));
+    if (!l.gradient || add) return;
+    // Rows of padding, and all where there is no token.
+    auto const written = bytes_of(o.dw->meta.dtype, l.tokens ? l.vocab * l.dim : 0);
+    std::memset(o.dw->data + written, 0, static_cast<std::size_t>(o.dw->meta.bytes() - written));
 }
 
 inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossOperands const& o, int dw) {
@@ -136,24 +140,28 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
 
 inline void linear_cross_entropy(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
-    LinearLoss l(in[0].meta, in[1].meta, call.attributes<LinearCrossEntropy>().chunk, true, false);
+    auto const& op = call.attributes<LinearCrossEntropy>();
+    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, true, false);
     linear_loss(call, l, {in, in + 1, in + 2, nullptr, nullptr, out, out + 1, nullptr, nullptr}, -1);
 }
 inline void linear_cross_entropy_gradient(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
-    LinearLoss l(in[0].meta, in[1].meta, call.attributes<LinearCrossEntropyGradient>().chunk, false, true);
+    auto const& op = call.attributes<LinearCrossEntropyGradient>();
+    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, false, true);
     linear_loss(call, l, {in, in + 1, in + 2, in + 3, in + 4, nullptr, nullptr, out, out + 1}, 1);
 }
 inline void linear_cross_entropy_step(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
-    LinearLoss l(in[0].meta, in[1].meta, call.attributes<LinearCrossEntropyStep>().chunk, true, true);
+    auto const& op = call.attributes<LinearCrossEntropyStep>();
+    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, true, true);
     linear_loss(call, l, {in, in + 1, in + 2, nullptr, in + 3, out, out + 1, out + 2, out + 3}, 3);
 }
 
 template <class O>
 inline std::int64_t linear_loss_workspace(AnyOp const& op, Metas const& in, int workers, bool loss,
                                           bool gradient) {
-    return LinearLoss(in.data()[0], in.data()[1], op.as<O>()->chunk, loss, gradient).workspace(workers);
+    auto const& o = *op.as<O>();
+    return LinearLoss(in.data()[0], in.data()[1], o.chunk, o.classes, loss, gradient).workspace(workers);
 }
 inline std::int64_t linear_cross_entropy_workspace(AnyOp const& op, Metas const& in, Metas const&,
                                                    int workers) {

@@ -92,6 +92,31 @@ inline std::int64_t softmax_gradient_workspace(AnyOp const&, Metas const& in, Me
     return in.data()[0].dtype == DType::bf16 ? rows_workspace(in.data()[0], workers, 3) : 0;
 }
 
+/// The part of the classes, the last dim, that a block holds. Those from `limit` on are padding; 0: none is.
+struct Classes {
+    std::int64_t origin = 0, count, all;
+
+    explicit Classes(Buffer const& x, std::int64_t limit = 0)
+        : count(x.meta.shape.begin()[x.meta.shape.rank() - 1]), all(count) {
+        int last = x.meta.shape.rank() - 1;
+        if (!x.block.logical.empty()) {
+            origin = x.block.origin.begin()[last];
+            all = x.block.logical.begin()[last];
+        }
+        if (limit > 0) all = limit;
+    }
+
+    /// Those of the block that are no padding; they come first.
+    std::int64_t counted() const { return larger(0, smaller(count, all - origin)); }
+
+    /// Where the block has a class, or -1: a negative one is nowhere.
+    std::int64_t local(KernelCall const& call, std::int64_t target) const {
+        if (target >= all) outside_table(call, target, all);
+        std::int64_t at = target - origin;
+        return target >= 0 && at >= 0 && at < count ? at : -1;
+    }
+};
+
 inline void cross_entropy(KernelCall const& call) {
     Buffer const& x = call.in.data()[0];
     auto const* targets = call.in.data()[1].as<std::int32_t const>();
@@ -99,14 +124,15 @@ inline void cross_entropy(KernelCall const& call) {
         using C = decltype(zero);
         auto *nll = call.out.data()[0].as<C>(), *lse = call.out.data()[1].as<C>();
         Rows<C> rows(x.meta.shape, call.workspace, 1);
+        auto const n = Classes(x, call.attributes<CrossEntropy>().classes).counted();
         run_items(call, rows.count, rows.n, [&](std::int64_t begin, std::int64_t end, int worker) {
             for (std::int64_t r = begin; r < end; ++r) {
-                C const* a = read<C>(operand(x), r * rows.n, rows.n, rows.scratch(worker, 0));
-                if (targets[r] >= rows.n) outside_table(call, targets[r], rows.n);
-                C most = row_max(a, rows.n);
+                C const* a = read<C>(operand(x), r * rows.n, n, rows.scratch(worker, 0));
+                if (targets[r] >= n) outside_table(call, targets[r], n);
+                C most = row_max(a, n);
                 C sum = sum_lanes<C>(
-                    rows.n, [&](std::int64_t i, auto count)
-                                __attribute__((always_inline)) { return exp(load<C>(a + i, count) - most); });
+                    n, [&](std::int64_t i, auto count)
+                           __attribute__((always_inline)) { return exp(load<C>(a + i, count) - most); });
                 lse[r] = most + log_of(sum);
                 nll[r] = targets[r] < 0 ? C(0) : lse[r] - a[targets[r]];
             }
@@ -116,25 +142,6 @@ inline void cross_entropy(KernelCall const& call) {
 inline std::int64_t cross_entropy_workspace(AnyOp const&, Metas const& in, Metas const&, int workers) {
     return in.data()[0].dtype == DType::bf16 ? rows_workspace(in.data()[0], workers, 1) : 0;
 }
-
-/// The part of the classes, the last dim, that a block holds.
-struct Classes {
-    std::int64_t origin = 0, count, all;
-
-    explicit Classes(Buffer const& x) : count(x.meta.shape.begin()[x.meta.shape.rank() - 1]), all(count) {
-        int last = x.meta.shape.rank() - 1;
-        if (x.block.logical.empty()) return;
-        origin = x.block.origin.begin()[last];
-        all = x.block.logical.begin()[last];
-    }
-
-    /// Where the block has a class, or -1: a negative one is nowhere.
-    std::int64_t local(KernelCall const& call, std::int64_t target) const {
-        if (target >= all) outside_table(call, target, all);
-        std::int64_t at = target - origin;
-        return target >= 0 && at >= 0 && at < count ? at : -1;
-    }
-};
 
 inline void pick(KernelCall const& call) {
     Buffer const &x = call.in.data()[0], &y = call.out.data()[0];
@@ -157,10 +164,11 @@ inline void cross_entropy_gradient(KernelCall const& call) {
         using C = decltype(zero);
         auto const *lse = call.in.data()[2].as<C const>(), *dnll = call.in.data()[3].as<C const>();
         Rows<C> rows(x.meta.shape, call.workspace, 2);
-        Classes classes(x);
+        Classes classes(x, call.attributes<CrossEntropyGradient>().classes);
+        auto const n = classes.counted();
         run_items(call, rows.count, rows.n, [&](std::int64_t begin, std::int64_t end, int worker) {
             for (std::int64_t r = begin; r < end; ++r) {
-                C const* a = read<C>(operand(x), r * rows.n, rows.n, rows.scratch(worker, 0));
+                C const* a = read<C>(operand(x), r * rows.n, n, rows.scratch(worker, 0));
                 C* b = target<C>(operand(dx), r * rows.n, rows.scratch(worker, 1));
                 auto at = classes.local(call, targets[r]);
                 bool here = at >= 0;
@@ -168,9 +176,10 @@ inline void cross_entropy_gradient(KernelCall const& call) {
                 // Apart, since p - 1 of the target must round once: (p - 1) * d.
                 C at_target = here ? a[at] : C(0);
                 for_lanes<C>(
-                    rows.n, [&](std::int64_t i, auto count) __attribute__((always_inline)) {
+                    n, [&](std::int64_t i, auto count) __attribute__((always_inline)) {
                         store<C>(b + i, exp(load<C>(a + i, count) - shift) * d, count);
                     });
+                for (auto i = n; i < rows.n; ++i) b[i] = C(0);
                 if (here) b[at] = (exp(splat<Vector<C>>(at_target - shift))[0] - C(1)) * d;
                 write<C>(operand(dx), r * rows.n, b, rows.n);
             }
