@@ -101,7 +101,7 @@ std::int64_t planned_snapshot(Programs const& programs) {
         }
     }
     std::int64_t bytes = 0;
-    for (auto v : BlockHolders(std::move(places), variables.size()).written_by(mesh.world_rank()))
+    for (auto v : BlockHolders(std::move(places), variables.size()).written_by(mesh.rank()))
         bytes += placed_bytes(programs.state->block_of(*variables[v]));
     return bytes;
 }

@@ -66,7 +66,7 @@ std::vector<MetricsRow> Sampler::draw(std::int64_t step, std::function<void()> c
 }
 
 std::unique_ptr<Sampler> plan_sampler(Config const& config, Programs& programs) {
-    if (config.run.sample_every == 0 || programs.plan.mesh().world_rank() != 0) return nullptr;
+    if (config.run.sample_every == 0 || programs.plan.mesh().rank() != 0) return nullptr;
     auto sampler = std::make_unique<Sampler>(config, programs.state->shared_backend());
     programs.sample_bytes = sampler->bytes();
     return sampler;

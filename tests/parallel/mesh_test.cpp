@@ -9,7 +9,7 @@ TEST_CASE("a mesh lays ranks along its axes, the last one fastest") {
     MeshSizes sizes{{"tensor", 2}, {"data", 3}};
     for (int r = 0; r < 6; ++r) {
         Mesh m(sizes, r);
-        CHECK(m.place() == r);
+        CHECK((m.rank() == r && m.place() == r));
         CHECK(m.ranks() == 6);
         CHECK(m.axis("data").coordinate == r / 2);
         CHECK(m.axis("tensor").coordinate == r % 2);
@@ -53,10 +53,10 @@ TEST_CASE("an order puts other ranks of the world at the places of a mesh") {
     for (int place = 0; place < 6; ++place) {
         Mesh const m(sizes, order[static_cast<std::size_t>(place)], order);
         CHECK(m.place() == place);
-        CHECK(m.world_rank() == order[static_cast<std::size_t>(place)]);
+        CHECK(m.rank() == order[static_cast<std::size_t>(place)]);
         CHECK(m.axis("data").coordinate == place / 2);
         CHECK(m.seen_by(5).place() == 2);
-        CHECK(m.seen_by(5).world_rank() == 5);
+        CHECK(m.seen_by(5).rank() == 5);
     }
     CHECK_THROWS_WITH(Mesh(sizes, 0, {0, 1, 2, 3, 4, 4}), ContainsSubstring("place 5 has rank 4"));
     CHECK_THROWS_WITH(Mesh(sizes, 0, {0, 1, 2, 3, 4, 6}), ContainsSubstring("no permutation"));

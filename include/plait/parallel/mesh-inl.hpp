@@ -80,7 +80,7 @@ PLAIT_INLINE std::shared_ptr<Mesh::Data> Mesh::laid(MeshSizes const& sizes, int 
                                                     std::vector<int> order) {
     auto data = std::make_shared<Data>();
     data->axes = detail::laid_axes(sizes, detail::place_of(rank, order));
-    data->world_rank = rank;
+    data->rank = rank;
     data->order = std::move(order);
     return data;
 }
@@ -142,10 +142,10 @@ PLAIT_INLINE int Mesh::place() const {
     return place;
 }
 
-PLAIT_INLINE Mesh Mesh::seen_by(int world_rank) const {
+PLAIT_INLINE Mesh Mesh::seen_by(int rank) const {
     MeshSizes sizes;
     for (auto const& a : axes()) sizes[a.name] = a.size;
-    return Mesh(sizes, world_rank, data_->order);
+    return Mesh(sizes, rank, data_->order);
 }
 
 PLAIT_INLINE Communicator* Mesh::along(std::string_view name) const {

@@ -45,16 +45,16 @@ class Mesh {
     /// only if all axes have size 1.
     Mesh(MeshSizes const& sizes, int rank, std::vector<int> order = {});
     /// The same mesh as another rank of the world sees it, without communicators.
-    Mesh seen_by(int world_rank) const;
+    Mesh seen_by(int rank) const;
 
     std::vector<MeshAxis> const& axes() const { return data_->axes; }
     /// The axis of this name; throws UsageError where there is none.
     MeshAxis const& axis(std::string_view name) const;
     int ranks() const;
-    /// This rank's place in the mesh.
+    /// This rank's number in the world.
+    int rank() const { return data_->rank; }
+    /// Its place in the mesh.
     int place() const;
-    /// This rank's number in the world: the one with 0 speaks and writes for all.
-    int world_rank() const { return data_->world_rank; }
     /// The communicator along an axis, or null where the mesh has none.
     Communicator* along(std::string_view name) const;
     Communicator* world() const { return data_->world; }
@@ -75,7 +75,7 @@ class Mesh {
         std::vector<std::unique_ptr<Communicator>> along;
         Communicator* world = nullptr;
         std::vector<int> order;
-        int world_rank = 0;
+        int rank = 0;
     };
     static std::shared_ptr<Data> laid(MeshSizes const& sizes, int rank, std::vector<int> order);
     std::shared_ptr<Data const> data_;
