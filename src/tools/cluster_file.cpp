@@ -10,7 +10,7 @@
 namespace plait::tools {
 namespace {
 
-constexpr std::int64_t most_devices = 1 << 24;  // of a cluster, as many as a mesh can have ranks
+constexpr std::int64_t most_devices = 1 << 20;  // of a cluster
 
 class ClusterReader {
   public:
