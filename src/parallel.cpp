@@ -1,5 +1,6 @@
 #include "plait/parallel/choose-inl.hpp"
 #include "plait/parallel/convert-inl.hpp"
+#include "plait/parallel/islands-inl.hpp"
 #include "plait/parallel/layout-inl.hpp"
 #include "plait/parallel/leaves-inl.hpp"
 #include "plait/parallel/lines-inl.hpp"

@@ -3,6 +3,7 @@
 #include "commands.hpp"
 #include "launch.hpp"
 #include "plait/train/recording_files.hpp"
+#include "rank_places.hpp"
 #include "trainer.hpp"
 
 namespace plait::tools {
@@ -52,11 +53,12 @@ class LayoutRun {
         world.ranks = static_cast<int>(planned_ranks(config, world));
         world.here = world.ranks;
         auto const sizes = mesh_of(config, world.ranks);
+        auto const places = place_world(config, sizes, {});
         Recording result{.layout = layout_of(config, Mesh(sizes, 0)),
                          .compute = parse_dtype(config.plan.compute),
                          .canonical = config.plan.bits == "layout"};
         run_threads(world.ranks, [&](Communicator& ranks) {
-            Mesh const mesh(ranks, sizes);
+            Mesh const mesh(ranks, sizes, places.order);
             auto programs =
                 compile_programs(config, mesh, cpu_backend(workers_of_rank(config, world)), watch_);
             programs.train.set_seed(static_cast<std::uint64_t>(config.run.seed));
@@ -93,6 +95,7 @@ Config exact_config(Config config) {
     config.plan.bits = "fast";
     config.plan.compute = "f64";
     config.run.cluster = "self";
+    config.run.cluster_file.clear();
     config.origins["run.cluster"] = "plait bisect";
     return config;
 }

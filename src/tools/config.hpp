@@ -111,7 +111,9 @@ struct CheckpointConfig {
 struct RunConfig {
     std::string out = "runs/default";
     std::int64_t seed = 1, steps = 200;
-    std::string cluster = "self", device = "cpu";
+    std::string cluster = "self";
+    std::string cluster_file;  // islands and links of the cluster, as a file describes them; empty: by hosts
+    std::string device = "cpu";
     std::int64_t threads = 0;         // workers of one rank; 0: this machine's cores, divided among its ranks
     std::int64_t validate_every = 0;  // steps; 0: only before the first and after the last
     std::int64_t validate_batches = 8;
@@ -121,11 +123,11 @@ struct RunConfig {
     double sample_temperature = 0.8;
     bool tensorboard = false, hash = false;
 
-    using fields =
-        Fields<&RunConfig::out, &RunConfig::seed, &RunConfig::steps, &RunConfig::cluster, &RunConfig::device,
-               &RunConfig::threads, &RunConfig::validate_every, &RunConfig::validate_batches,
-               &RunConfig::sample_every, &RunConfig::sample_prompts, &RunConfig::sample_tokens,
-               &RunConfig::sample_temperature, &RunConfig::tensorboard, &RunConfig::hash>;
+    using fields = Fields<&RunConfig::out, &RunConfig::seed, &RunConfig::steps, &RunConfig::cluster,
+                          &RunConfig::cluster_file, &RunConfig::device, &RunConfig::threads,
+                          &RunConfig::validate_every, &RunConfig::validate_batches, &RunConfig::sample_every,
+                          &RunConfig::sample_prompts, &RunConfig::sample_tokens,
+                          &RunConfig::sample_temperature, &RunConfig::tensorboard, &RunConfig::hash>;
 };
 
 /// Everything that a run can be told, and where each value came from.

@@ -156,13 +156,18 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     return text;
 }
 
-std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside) {
+std::string dry_run_text(Config const& config, Programs const& programs, RankPlaces const& places,
+                         OutsideMemory const& outside) {
     auto text =
         fmt::format("parameters  {}\n", count_text(static_cast<double>(count_parameters(*programs.state))));
     if (auto const rows = padded_vocab(config); rows != config.model.vocab)
         text += fmt::format("vocabulary  {}, padded to {}\n", config.model.vocab, rows);
     auto const& mesh = programs.plan.mesh();
     text += fmt::format("mesh        {}: {}\n", mesh.text(), ranks_text(mesh));
+    if (mesh.ranks() > 1) text += fmt::format("islands     {}\n", places.text());
+    if (places.file && !links_text(*places.file).empty())
+        text += fmt::format("links       {}\n", links_text(*places.file));
+    if (!places.note.empty()) text += fmt::format("note        {}\n", places.note);
     text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
                         config.plan.micro_batches);
     if (mesh.ranks() == 1) text += "memory of the rank\n";

@@ -4,6 +4,7 @@
 
 #include "command_line.hpp"
 #include "model.hpp"
+#include "rank_places.hpp"
 
 namespace plait::tools {
 
@@ -19,8 +20,9 @@ OutsideMemory measure_outside(std::int64_t text, int workers);
 /// Arena rows by kind, exact; rows outside it; and the sum.
 std::string memory_text(Programs const& programs, OutsideMemory const& outside);
 
-/// What --dry-run prints: parameters, mesh, memory of a rank.
-std::string dry_run_text(Config const& config, Programs const& programs, OutsideMemory const& outside);
+/// What --dry-run prints: parameters, mesh and how its axes lie on islands, memory of a rank.
+std::string dry_run_text(Config const& config, Programs const& programs, RankPlaces const& places,
+                         OutsideMemory const& outside);
 
 /// What --dump prints of the training step, as this rank of the mesh has it.
 std::string dump_text(Dump const& dump, Config const& config, Programs const& programs);

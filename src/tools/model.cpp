@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "plait/autograd/gradients.hpp"
 #include "plait/graph/glob.hpp"
@@ -89,13 +90,11 @@ Tensor limit_of(std::shared_ptr<float const> limit) {
 std::int64_t planned_snapshot(Programs const& programs) {
     auto const& variables = programs.state->variables();
     auto const& mesh = programs.plan.mesh();
-    MeshSizes sizes;
-    for (auto const& axis : mesh.axes()) sizes[axis.name] = axis.size;
     auto const lines = resolve_lines(programs.plan, programs.train.dumps().passed, variables);
     auto const& holders = programs.train.dumps().holders;
     std::vector<std::int64_t> places;
     for (int r = 0; r < mesh.ranks(); ++r) {
-        Mesh const other(sizes, r);
+        auto const other = mesh.seen_by(r);
         for (auto const& v : variables) {
             auto const [shape, place] = block_of(*v, lines.variables.at(v.get()), other, holders);
             places.push_back(BlockHolders::place_number(shape, place));
@@ -186,15 +185,15 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
     return programs;
 }
 
-std::optional<Programs> compile_larger(Config const& config, MeshSizes const& sizes,
-                                       std::shared_ptr<Backend> const& backend, Programs const& than) {
+std::optional<Programs> compile_larger(Config const& config, std::shared_ptr<Backend> const& backend,
+                                       Programs const& than) {
     std::optional<Programs> larger;
     auto most = than.all_bytes();
-    int seen = 0;  // coordinates along the axis
-    for (int rank = 0; rank < than.plan.mesh().ranks(); ++rank) {
-        Mesh const mesh(sizes, rank);
-        if (mesh.axis("pipeline").coordinate != seen) continue;
-        if (seen++ == 0) continue;  // rank 0
+    auto const& here = than.plan.mesh();
+    std::set<int> seen{here.axis("pipeline").coordinate};
+    for (int rank = 0; rank < here.ranks(); ++rank) {
+        auto const mesh = here.seen_by(rank);
+        if (!seen.insert(mesh.axis("pipeline").coordinate).second) continue;
         auto programs = compile_programs(config, mesh, backend);
         if (programs.all_bytes() <= most) continue;
         most = programs.all_bytes();

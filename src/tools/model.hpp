@@ -45,8 +45,8 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
 
 /// The programs of the rank that holds most bytes, where that is more than what `than`, those of rank 0,
 /// hold: ranks along the pipeline axis have other stages.
-std::optional<Programs> compile_larger(Config const& config, MeshSizes const& sizes,
-                                       std::shared_ptr<Backend> const& backend, Programs const& than);
+std::optional<Programs> compile_larger(Config const& config, std::shared_ptr<Backend> const& backend,
+                                       Programs const& than);
 
 /// Keeps the model's matrices in `dtype`, as a step that computes in it would read them: for running a model
 /// that is not trained on. Before its state is made.

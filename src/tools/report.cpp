@@ -198,7 +198,7 @@ Plans plans_of(RunData& run) {
         auto const backend = cpu_backend(workers_of_rank(config, cluster));
         auto const programs = compile_programs(config, Mesh(sizes, 0), backend);
         if (programs.plan.mesh().axis("pipeline").size == 1) return {memory_picture(programs), ""};
-        auto const larger = compile_larger(config, sizes, backend, programs);
+        auto const larger = compile_larger(config, backend, programs);
         auto const& largest = larger ? *larger : programs;
         auto const rank = fmt::format("<p class=\"lead\">Of rank {}, which has the most.</p>\n",
                                       largest.plan.mesh().rank());

@@ -9,6 +9,7 @@
 #include "plait/comm/mpi.hpp"
 #include "plait/core/random.hpp"
 #include "plait/cpu/backend.hpp"
+#include "rank_places.hpp"
 #include "samples.hpp"
 #include "trainer.hpp"
 
@@ -34,7 +35,8 @@ void check_memory(Programs const& programs, int ranks_here) {
         bytes_text(static_cast<double>(wants)), bytes_text(static_cast<double>(has)));
 }
 
-void describe(Config const& config, World const& cluster, Programs const& programs, Backend const& backend) {
+void describe(Config const& config, World const& cluster, Programs const& programs, RankPlaces const& places,
+              Backend const& backend) {
     auto const& m = config.model;
     say("model   {}: {} layers, dim {}, {} heads; {} parameters", m.family, m.layers, m.dim, m.heads,
         count(count_parameters(*programs.state)));
@@ -44,6 +46,7 @@ void describe(Config const& config, World const& cluster, Programs const& progra
         config.plan.micro_batches, config.plan.compute);
     bool const many = cluster.ranks > 1;
     if (many) say("layout  {} ranks: {}", cluster.ranks, layout_of(config, programs.plan.mesh()));
+    if (many) say("islands {}", places.text());
     say("device  {}, {} {}{}, {} kernels; {} of memory planned{}", backend.name(), backend.workers(),
         backend.workers() == 1 ? "thread" : "threads", many ? " a rank" : "", cpu::name_of(cpu::best_isa()),
         bytes_text(static_cast<double>(programs.arena_bytes())),
@@ -69,8 +72,8 @@ TraceRequest trace_of(Config const& config, TrainArguments const& arguments) {
 
 /// What belongs to one rank or its machine; the text is compared itself.
 bool is_own(std::string const& key) {
-    for (auto const* own :
-         {"data.path", "data.tokenizer", "data.validation", "run.out", "run.cluster", "run.threads"})
+    for (auto const* own : {"data.path", "data.tokenizer", "data.validation", "run.out", "run.cluster",
+                            "run.cluster_file", "run.threads"})
         if (key == own) return true;
     return false;
 }
@@ -109,11 +112,19 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
     std::vector<std::string> watch;
     if (records) watch = arguments.watch.empty() ? std::vector<std::string>{"**"} : arguments.watch;
     MeshSizes sizes;
+    RankPlaces places;
     std::optional<RunFolder> folder;
     auto claims = claims_of(config);
     claims.emplace_back("--trace", arguments.trace ? fmt::format("{} steps", arguments.trace_steps) : "off");
     agree(world, claims);  // before anything that another configuration would not do
-    together(world, [&] { sizes = mesh_of(config, world.size()); });
+    auto const hosts = hosts_of(cluster, world);
+    together(world, [&] {
+        sizes = mesh_of(config, world.size());
+        places = place_world(config, sizes, hosts);
+    });
+    std::string islands;
+    for (int island : places.islands) islands += fmt::format("{} ", island);
+    agree(world, {{"the islands", islands}});
     together(world, [&] {
         if (first && arguments.trace) trace_of(config, arguments);
         if (first) folder.emplace(config, resume);
@@ -138,7 +149,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
         Loader(corpus.train_tokens(), corpus.train, config.data.batch, config.data.seq, 1);
         if (first && corpus.validation.empty()) say("note    no validation: its part of the text is empty");
     });
-    Mesh const mesh(world, sizes);
+    Mesh const mesh(world, sizes, places.order);
     auto backend = cpu_backend(workers_of_rank(config, cluster));
     std::optional<Programs> programs;
     std::unique_ptr<Sampler> sampler;
@@ -165,10 +176,11 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
     if (records) trainer.record(writer ? &*writer : nullptr, arguments.record_values);
     tell_notes();
     if (first) {
+        if (!places.note.empty()) say("note    {}", places.note);
         auto const had = folder->text_fingerprint();
         if (!had.empty() && had != process.text())
             say("note    the text has changed since the checkpoint: it had {}, now {}", had, process.text());
-        describe(config, cluster, *programs, *backend);
+        describe(config, cluster, *programs, places, *backend);
         say("run     {}: steps {} to {}{}", config.run.out, done + 1, config.run.steps,
             checkpoint ? ", from " + checkpoint->folder.string() : "");
     }
@@ -207,14 +219,17 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     auto const cluster = plan_world(config, launcher);
     auto const ranks = planned_ranks(config, cluster);
     auto const sizes = mesh_of(config, ranks);
+    bool const by_file = !config.run.cluster_file.empty();
+    auto const places =
+        place_world(config, sizes, by_file ? std::vector<std::string>{} : planned_hosts(launcher, ranks));
     auto backend = cpu_backend(workers_of_rank(config, cluster));
-    auto programs = compile_programs(config, Mesh(sizes, 0), backend);
+    auto programs = compile_programs(config, Mesh(sizes, 0, places.order), backend);
     plan_sampler(config, programs);
     auto const is_memory = [](Dump const& d) { return d.what == Dump::What::memory; };
     auto const& dumps = arguments.dumps;
     std::optional<Programs> larger;
     if (arguments.dry_run || std::any_of(dumps.begin(), dumps.end(), is_memory))
-        larger = compile_larger(config, sizes, backend, programs);
+        larger = compile_larger(config, backend, programs);
     auto const& largest = larger ? *larger : programs;
     for (auto const& d : dumps) fmt::print("{}", dump_text(d, config, is_memory(d) ? largest : programs));
     if (!arguments.dry_run) return 0;
@@ -226,7 +241,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
         text = corpus.resident_bytes();
     }
     outside.text = text;
-    fmt::print("{}", dry_run_text(config, largest, outside));
+    fmt::print("{}", dry_run_text(config, largest, places, outside));
     return 0;
 }
 

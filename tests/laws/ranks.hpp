@@ -68,6 +68,7 @@ struct Arrangement {
     int pipeline = 1;
     std::string schedule = "1f1b";
     int virtual_stages = 1;
+    std::vector<int> order{};  // of the mesh's ranks
 
     /// Blocks of the batch, and ranks.
     int blocks() const { return replica * data; }
@@ -165,7 +166,7 @@ inline Outcome train(Communicator& real, Subject const& s, Arrangement const& a,
                      Broken const& broken = {}) {
     auto decorated = broken.world ? broken.world(real) : nullptr;
     auto& world = decorated ? *decorated : real;
-    Mesh mesh(world, a.sizes());
+    Mesh mesh(world, a.sizes(), a.order);
     auto t = training_on(mesh, s, a, broken);
     Outcome outcome;
     for (int i = 0; i < steps; ++i) {

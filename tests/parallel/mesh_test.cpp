@@ -9,7 +9,7 @@ TEST_CASE("a mesh lays ranks along its axes, the last one fastest") {
     MeshSizes sizes{{"tensor", 2}, {"data", 3}};
     for (int r = 0; r < 6; ++r) {
         Mesh m(sizes, r);
-        CHECK(m.rank() == r);
+        CHECK((m.rank() == r && m.place() == r));
         CHECK(m.ranks() == 6);
         CHECK(m.axis("data").coordinate == r / 2);
         CHECK(m.axis("tensor").coordinate == r % 2);
@@ -45,6 +45,50 @@ TEST_CASE("every axis of a world has a communicator of its own") {
         CHECK(sums[static_cast<std::size_t>(r)] == (1 << r) + (1 << (r ^ 2)));
         CHECK(replica_sums[static_cast<std::size_t>(r)] == (1 << r) + (1 << (r ^ 4)));
     }
+}
+
+TEST_CASE("an order puts other ranks of the world at the places of a mesh") {
+    MeshSizes const sizes{{"data", 3}, {"tensor", 2}};
+    std::vector<int> const order{4, 1, 5, 0, 2, 3};
+    for (int place = 0; place < 6; ++place) {
+        Mesh const m(sizes, order[static_cast<std::size_t>(place)], order);
+        CHECK(m.place() == place);
+        CHECK(m.rank() == order[static_cast<std::size_t>(place)]);
+        CHECK(m.axis("data").coordinate == place / 2);
+        CHECK(m.seen_by(5).place() == 2);
+        CHECK(m.seen_by(5).rank() == 5);
+    }
+    CHECK_THROWS_WITH(Mesh(sizes, 0, {0, 1, 2, 3, 4, 4}), ContainsSubstring("place 5 has rank 4"));
+    CHECK_THROWS_WITH(Mesh(sizes, 0, {0, 1, 2, 3, 4, 6}), ContainsSubstring("no permutation"));
+    CHECK_THROWS_WITH(Mesh(sizes, 7, order), ContainsSubstring("rank 7 is not in an order of 6"));
+
+    std::vector<int> tensor(6), data(6), coordinates(6);
+    run_ranks(6, [&](Communicator& world) {
+        Mesh const m(world, sizes, order);
+        auto const r = static_cast<std::size_t>(world.rank());
+        auto sum = [&](std::string_view axis) {
+            std::int32_t x = 1 << world.rank();
+            m.along(axis)->all_reduce(std::span(&x, 1), Combine::sum).wait();
+            check(m.along(axis)->rank() == m.axis(axis).coordinate, "a rank of an axis is its coordinate");
+            return x;
+        };
+        tensor[r] = sum("tensor"), data[r] = sum("data"), coordinates[r] = m.place();
+    });
+    for (int place = 0; place < 6; ++place) {
+        auto at = [&](int p) { return static_cast<std::size_t>(order[static_cast<std::size_t>(p)]); };
+        CHECK(coordinates[at(place)] == place);
+        CHECK(tensor[at(place)] == (1 << at(place)) + (1 << at(place ^ 1)));
+        CHECK(data[at(place)] == (1 << at(place % 2)) + (1 << at(place % 2 + 2)) + (1 << at(place % 2 + 4)));
+    }
+    std::string error;
+    run_ranks(2, [&](Communicator& world) {
+        try {
+            Mesh(world, {{"data", 2}}, {0});
+        } catch (Error const& e) {
+            if (world.rank() == 0) error = e.what();
+        }
+    });
+    CHECK_THAT(error, ContainsSubstring("the order has 1 ranks, the mesh 2"));
 }
 
 TEST_CASE("a mesh is read from text") {

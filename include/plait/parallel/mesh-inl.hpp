@@ -19,8 +19,8 @@ inline bool is_mesh_axis(std::string_view name) {
     return std::find(std::begin(mesh_axes), std::end(mesh_axes), name) != std::end(mesh_axes);
 }
 
-/// The axes as rank `rank` sees them.
-inline std::vector<MeshAxis> laid_axes(MeshSizes const& sizes, int rank) {
+/// The axes as seen from a place of the mesh.
+inline std::vector<MeshAxis> laid_axes(MeshSizes const& sizes, int place) {
     for (auto const& [name, size] : sizes) {
         check<UsageError>(is_mesh_axis(name), "mesh: there is no axis {}: use {}", name, axis_names());
         check<UsageError>(size >= 1, "mesh: {} has size {}: use 1 or more", name, size);
@@ -35,8 +35,24 @@ inline std::vector<MeshAxis> laid_axes(MeshSizes const& sizes, int rank) {
         auto it = sizes.find(name);
         axes.push_back({std::string(name), it == sizes.end() ? 1 : it->second, 0});
     }
-    for (auto a = axes.rbegin(); a != axes.rend(); ++a) a->coordinate = rank % a->size, rank /= a->size;
+    for (auto a = axes.rbegin(); a != axes.rend(); ++a) a->coordinate = place % a->size, place /= a->size;
     return axes;
+}
+
+/// Where `rank` stands in an order of ranks.
+inline int place_of(int rank, std::vector<int> const& order) {
+    if (order.empty()) return rank;
+    std::vector<bool> seen(order.size());
+    int place = -1;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        bool const known = order[i] >= 0 && order[i] < std::ssize(order);
+        check(known && !seen[static_cast<std::size_t>(order[i])],
+              "mesh: the order of ranks is no permutation: place {} has rank {}", i, order[i]);
+        seen[static_cast<std::size_t>(order[i])] = true;
+        if (order[i] == rank) place = static_cast<int>(i);
+    }
+    check(place >= 0, "mesh: rank {} is not in an order of {} ranks", rank, order.size());
+    return place;
 }
 
 }  // namespace detail
@@ -60,17 +76,24 @@ PLAIT_INLINE MeshSizes parse_mesh(std::string_view text) {
     return sizes;
 }
 
-PLAIT_INLINE Mesh::Mesh(MeshSizes const& sizes, int rank) {
+PLAIT_INLINE std::shared_ptr<Mesh::Data> Mesh::laid(MeshSizes const& sizes, int rank,
+                                                    std::vector<int> order) {
     auto data = std::make_shared<Data>();
-    data->axes = detail::laid_axes(sizes, rank);
+    data->axes = detail::laid_axes(sizes, detail::place_of(rank, order));
+    data->rank = rank;
+    data->order = std::move(order);
+    return data;
+}
+
+PLAIT_INLINE Mesh::Mesh(MeshSizes const& sizes, int rank, std::vector<int> order) {
+    auto data = laid(sizes, rank, std::move(order));
     for (auto const& a : data->axes)
         data->along.push_back(a.size == 1 ? std::make_unique<SelfCommunicator>(a.name) : nullptr);
     data_ = std::move(data);
 }
 
-PLAIT_INLINE Mesh::Mesh(Communicator& world, MeshSizes const& sizes) {
-    auto data = std::make_shared<Data>();
-    data->axes = detail::laid_axes(sizes, world.rank());
+PLAIT_INLINE Mesh::Mesh(Communicator& world, MeshSizes const& sizes, std::vector<int> order) {
+    auto data = laid(sizes, world.rank(), std::move(order));
     data->world = &world;
     int product = 1;
     for (auto const& a : data->axes) product *= a.size;
@@ -82,6 +105,9 @@ PLAIT_INLINE Mesh::Mesh(Communicator& world, MeshSizes const& sizes) {
     };
     check<UsageError>(product == world.size(), "mesh: {} has {} ranks, but the world has {}: make them equal",
                       text(), product, world.size());
+    check(data->order.empty() || std::ssize(data->order) == product,
+          "mesh: the order has {} ranks, the mesh {}", data->order.size(), product);
+    int const place = detail::place_of(world.rank(), data->order);
     int inner = 1;
     std::vector<int> stride(data->axes.size());
     for (std::size_t i = data->axes.size(); i-- > 0;) stride[i] = inner, inner *= data->axes[i].size;
@@ -91,7 +117,7 @@ PLAIT_INLINE Mesh::Mesh(Communicator& world, MeshSizes const& sizes) {
             data->along.push_back(std::make_unique<SelfCommunicator>(a.name));
         } else {
             // The ranks that differ in this coordinate alone.
-            int color = world.rank() - a.coordinate * stride[i];
+            int color = place - a.coordinate * stride[i];
             data->along.push_back(world.split(color, a.coordinate, a.name));
         }
     }
@@ -110,10 +136,16 @@ PLAIT_INLINE int Mesh::ranks() const {
     return product;
 }
 
-PLAIT_INLINE int Mesh::rank() const {
-    int rank = 0;
-    for (auto const& a : axes()) rank = rank * a.size + a.coordinate;
-    return rank;
+PLAIT_INLINE int Mesh::place() const {
+    int place = 0;
+    for (auto const& a : axes()) place = place * a.size + a.coordinate;
+    return place;
+}
+
+PLAIT_INLINE Mesh Mesh::seen_by(int rank) const {
+    MeshSizes sizes;
+    for (auto const& a : axes()) sizes[a.name] = a.size;
+    return Mesh(sizes, rank, data_->order);
 }
 
 PLAIT_INLINE Communicator* Mesh::along(std::string_view name) const {

@@ -73,10 +73,8 @@ inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int
 
 /// Where every rank's block of a value of this shape lies that is laid out so.
 inline void note_blocks(RecordedValue& r, Shape const& whole, Layout const& layout, Mesh const& mesh) {
-    MeshSizes sizes;
-    for (auto const& a : mesh.axes()) sizes[a.name] = a.size;
     for (int rank = 0; rank < mesh.ranks(); ++rank) {
-        auto [shape, place] = block_of(whole, layout, Mesh(sizes, rank));
+        auto [shape, place] = block_of(whole, layout, mesh.seen_by(rank));
         if (place.logical.empty()) return;
         r.block = shape;
         r.origins.push_back(place.origin);

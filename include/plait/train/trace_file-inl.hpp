@@ -22,7 +22,7 @@ class TraceWriter {
         int stride = 1;
         for (auto a = axis + 1; a != axes.end(); ++a) stride *= a->size;
         coordinate_ = axis->coordinate;
-        line_ = mesh.rank() - coordinate_ * stride;
+        line_ = mesh.place() - coordinate_ * stride;
         for (auto const& i : program.instructions)
             if (i.collective) started_.push_back(&i);
         std::sort(started_.begin(), started_.end(),
@@ -130,7 +130,7 @@ class TraceWriter {
     Mesh const& mesh_;
     TraceLog const& log_;
     std::int64_t origin_;
-    int coordinate_ = 0, line_ = 0;            // along the pipeline axis; the rank with coordinate 0 there
+    int coordinate_ = 0, line_ = 0;            // along the pipeline axis; the place with coordinate 0 there
     std::vector<Instruction const*> started_;  // by number of the collective
     int steps_ = 0;
     std::string text_;
