@@ -6,6 +6,7 @@
 #include "../../src/tools/config_check.cpp"
 #include "../../src/tools/config_text.cpp"
 #include "../../src/tools/launch.cpp"
+#include "../../src/tools/plan_lines.cpp"
 #include "../../src/tools/prepare.cpp"
 #include "../../src/tools/prepare_files.cpp"
 #include "../../src/tools/prepare_shards.cpp"
