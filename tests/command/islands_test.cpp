@@ -10,7 +10,7 @@ std::string with_file(std::string const& path) { return "--run.cluster_file=" + 
 
 Arguments run_of(std::filesystem::path const& out, Arguments const& more) {
     return small_run(out, Arguments{"--data.batch=8", "--bits", "layout", "--optimizer.curve=constant",
-                                    "--run.sample_every=5", "--run.sample_tokens=4",
+                                    "--optimizer.warmup=2", "--run.sample_every=5", "--run.sample_tokens=4",
                                     "--plan.lines=[\"megatron tensor\", \"sequence tensor\"]"} +
                               more);
 }
