@@ -60,8 +60,9 @@ class Overlapper {
   private:
     struct Gather {
         std::shared_ptr<Node const> node;
-        std::size_t ready = 0, first_read = 0, last_read = 0;  // positions; from `ready` on it can start
+        std::size_t first_read = 0, last_read = 0;  // positions
         std::int64_t bytes = 0;
+        bool weight = false;  // of variables alone: it can start at any time
         bool started = false;
     };
 
@@ -72,11 +73,6 @@ class Overlapper {
     std::tuple<std::string_view, Phase, bool> module_of(Node const& n) const {
         return {unit_of(n.origin.path), n.origin.phase, n.origin.recomputed};
     }
-    std::size_t after(Value const& v) const {
-        auto it = position_.find(v.node.get());
-        return it == position_.end() ? 0 : it->second + 1;
-    }
-
     /// Whether a node is made from what lies outside of this part alone, without ranks meeting for it.
     bool is_free(Node const& n) {
         if (source_of(n) || !position_.contains(&n)) return true;
@@ -93,17 +89,12 @@ class Overlapper {
     /// Gathers with their readers, and what modules gather and reduce.
     void measure() {
         std::map<std::tuple<std::string_view, Phase, bool>, std::int64_t> gathered, reduced;
-        // Collectives before every position: ranks have the same ones, if not the same nodes between them.
-        std::vector<int> met(nodes_.size() + 1, 0);
-        for (std::size_t t = 0; t < nodes_.size(); ++t) met[t + 1] = met[t] + is_collective(nodes_[t]->op);
         for (auto const& n : nodes_) {
             if (!n->op.as<AllGather>()) continue;
             auto t = position_.at(n.get());
             bool free = is_free(*n->inputs[0].node);
-            auto ready = free ? 0 : after(n->inputs[0]);
-            gathers_[n.get()] = {n, ready, nodes_.size(), t, n->outputs[0].bytes(), false};
-            // Where no other collective comes in between, an earlier start is worth nothing.
-            if (met[t] > met[ready]) gathered[module_of(*n)] += n->outputs[0].bytes();
+            gathers_[n.get()] = {n, nodes_.size(), t, n->outputs[0].bytes(), free, false};
+            if (free) gathered[module_of(*n)] += n->outputs[0].bytes();
         }
         // What goes to a reduction, through what only passes it on.
         for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
@@ -157,7 +148,7 @@ class Overlapper {
                 continue;
             }
             bool due = position_.at(g.node.get()) == t;
-            if (g.ready > t && !due) continue;
+            if (!g.weight && !due) continue;
             if (!due && (!room || live_ + g.bytes > gathered_limit_)) {
                 room = false;
                 // What is due may stand behind what has no room.

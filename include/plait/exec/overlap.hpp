@@ -17,8 +17,10 @@ using NodeOrder = std::vector<std::shared_ptr<Node const>>;
 /// starts of gathers, awaits, and products of weight gradients. Nodes that `part_of` tells apart (sections,
 /// pieces) stay apart.
 ///
-/// - A gather starts as soon as what it reads is there and gathered values that wait for their reader, or are
-///   being read, take no more than those of the two largest modules.
+/// - A gather of a weight starts once those gathered ahead of their readers, or being read, take with it no
+/// more
+///   than the two largest modules. Activations are gathered where they are read: to hold less of them is why
+///   they are divided.
 /// - A result is awaited where it is first read; weight gradients that no reduction waits for are made just
 ///   before such a wait.
 /// - A reduction that frees what it reads (Await::at_once) is awaited once later ones hold more than the
