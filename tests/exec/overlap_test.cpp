@@ -1,0 +1,76 @@
+#include "plait/exec/overlap.hpp"
+
+#include "catch.hpp"
+#include "laws/ranks.hpp"
+#include "plait/graph/collective.hpp"
+
+#include <set>
+
+using namespace plait;
+using namespace tests;
+
+namespace {
+
+/// The nodes of a rank's step as they were recorded, all in one part.
+NodeOrder recorded(int zero) {
+    auto s = llama();
+    s.config.layers = 4;
+    Arrangement a{.data = 2, .zero = zero, .bits = Bits::fast};
+    auto const training = training_on(Mesh(a.sizes(), 0), s, a);
+    NodeOrder order;
+    for (auto const& n : training.step->dumps().sections.graph.nodes)
+        if (!source_of(*n)) order.push_back(n);
+    return order;
+}
+NodeOrder overlapped_once(NodeOrder const& order) {
+    return overlapped(order, [](Node const*) { return std::pair(0, 0); });
+}
+
+/// Work between the starts of collectives that `wanted` names and the awaits of them.
+template <class Wanted>
+std::size_t work_behind(NodeOrder const& order, Wanted const& wanted) {
+    std::size_t work = 0;
+    std::set<Node const*> flying;
+    for (auto const& n : order) {
+        if (n->op.as<Await>()) flying.erase(n->inputs[0].node.get());
+        else if (wanted(*n)) flying.insert(n.get());
+        else if (!flying.empty()) ++work;
+    }
+    return work;
+}
+
+}  // namespace
+
+TEST_CASE("overlap keeps every node, each after what it reads") {
+    for (int zero : {0, 1, 2, 3}) {
+        CAPTURE(zero);
+        auto const order = recorded(zero), made = overlapped_once(order);
+        std::set<Node const*> all, before;
+        for (auto const& n : order) all.insert(n.get());
+        REQUIRE(made.size() == order.size());
+        for (auto const& n : made) {
+            for (auto const& v : n->inputs) CHECK((!all.count(v.node.get()) || before.count(v.node.get())));
+            CHECK(before.insert(n.get()).second);
+        }
+        CHECK(before == all);
+        CHECK(overlapped_once(order) == made);
+    }
+}
+
+TEST_CASE("work lies behind gathers of weights and behind reductions that free their gradient") {
+    auto const order = recorded(3), made = overlapped_once(order);
+    auto gathers = [](Node const& n) { return n.op.as<AllGather>() != nullptr; };
+    auto reduces = [](Node const& n) { return n.op.as<ReduceScatter>() != nullptr; };
+    CHECK(work_behind(order, gathers) == 0);
+    CHECK(work_behind(made, gathers) > 100);
+    CHECK(work_behind(made, reduces) > work_behind(order, reduces));
+}
+
+TEST_CASE("parts stay apart") {
+    auto const order = recorded(3);
+    std::set<Node const*> first;
+    for (std::size_t i = 0; i < order.size() / 2; ++i) first.insert(order[i].get());
+    auto const made = overlapped(order, [&](Node const* n) { return std::pair(first.count(n) ? 0 : 1, 0); });
+    for (std::size_t i = 0; i < made.size(); ++i)
+        CHECK((first.count(made[i].get()) == 1) == (i < first.size()));
+}
