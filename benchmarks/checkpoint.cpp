@@ -1,31 +1,20 @@
 // How long a training step stands still for a checkpoint that is written while training goes on, against a
-// copy of the same bytes alone. Prints one JSON line. Usage: checkpoint [FOLDER] [MIB]
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <limits>
-#include <numeric>
-
+// copy of the same bytes alone. Prints one JSON line.
+#include "options.hpp"
 #include "plait/comm/threads.hpp"
 #include "plait/train/compile.hpp"
 #include "plait/train/saving.hpp"
 
+#include <cstring>
+#include <filesystem>
+#include <limits>
+
 using namespace plait;
+using namespace plait::benchmark;
 
 namespace {
 
-double seconds(auto const& f) {
-    auto const start = std::chrono::steady_clock::now();
-    f();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
-
-int main(int argc, char** argv) {
-    std::filesystem::path const folder = argc > 1 ? argv[1] : "runs/benchmark_checkpoint";
-    auto const bytes = (argc > 2 ? std::atoll(argv[2]) : 256) << 20;
+void run(std::filesystem::path const& folder, std::int64_t bytes) {
     constexpr int tensors = 64, rounds = 5;
     auto state = std::make_shared<State>(cpu_backend(1));
     for (int i = 0; i < tensors; ++i)
@@ -50,4 +39,20 @@ int main(int argc, char** argv) {
             state->bytes(), copy, stall, stall / copy, written);
     });
     std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return exit_code_of([&] {
+        std::string folder = "runs/benchmark_checkpoint";
+        std::int64_t mebibytes = 256;
+        Options{"checkpoint",
+                "usage: checkpoint [--folder FOLDER] [--mib N]",
+                {},
+                {{"--folder", &folder}},
+                {{"--mib", &mebibytes}}}
+            .read(argc, argv);
+        run(folder, mebibytes << 20);
+    });
 }

@@ -2,44 +2,40 @@
 // F, B and W of every stage are measured as they run, check_schedule gives the makespan for these times, and
 // the time from the first piece of any rank to the last one of any is put beside it. The gradient norm and
 // the update, for which all ranks wait, come after it and are given apart.
+#include "options.hpp"
 #include "plait/comm/threads.hpp"
-#include "plait/core/random.hpp"
-#include "plait/plait.hpp"
 #include "plait/train/stage_costs.hpp"
+#include "training.hpp"
 
-#include <algorithm>
-#include <charconv>
-#include <cstdio>
 #include <numeric>
 
 using namespace plait;
+using namespace plait::benchmark;
 
 namespace {
 
-struct Options {
+struct Asked {
     std::int64_t ranks = 2, layers = 8, dim = 256, batch = 32, seq = 128, micro_batches = 8, steps = 7;
 };
 
 constexpr char usage[] =
     "usage: pipeline [--ranks N] [--layers N] [--dim N] [--batch N] [--seq N] [--micro-batches N] [--steps "
-    "N]\n";
+    "N]";
 
-Options parse(int argc, char** argv) {
-    Options o;
-    std::pair<std::string_view, std::int64_t*> const numbers[] = {
-        {"--ranks", &o.ranks}, {"--layers", &o.layers}, {"--dim", &o.dim},
-        {"--batch", &o.batch}, {"--seq", &o.seq},       {"--micro-batches", &o.micro_batches},
-        {"--steps", &o.steps}};
-    for (int i = 1; i < argc; i += 2) {
-        std::string_view const flag = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
-        bool known = false;
-        for (auto const& [name, to] : numbers)
-            if (flag == name) {
-                auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), *to);
-                known = error == std::errc() && end == value.data() + value.size() && *to >= 1;
-            }
-        check<UsageError>(known, "pipeline: what is '{} {}'?\n{}", flag, value, usage);
-    }
+Asked parse(int argc, char** argv) {
+    Asked o;
+    Options{"pipeline",
+            usage,
+            {},
+            {},
+            {{"--ranks", &o.ranks},
+             {"--layers", &o.layers},
+             {"--dim", &o.dim},
+             {"--batch", &o.batch},
+             {"--seq", &o.seq},
+             {"--micro-batches", &o.micro_batches},
+             {"--steps", &o.steps}}}
+        .read(argc, argv);
     check<UsageError>(o.dim % 64 == 0, "pipeline: --dim {}: use a multiple of 64", o.dim);
     return o;
 }
@@ -52,35 +48,22 @@ struct Measured {
     std::vector<double> seconds;      // of each step
 };
 
-Measured run(Options const& o, ScheduleRow const& row, Communicator& world) {
+Measured run(Asked const& o, ScheduleRow const& row, Communicator& world) {
+    Size const size{"",   "llama", o.layers, o.dim, o.dim / 64, o.dim / 64, o.dim * 8 / 3 / 32 * 32,
+                    1024, true,    o.batch,  o.seq};
     Mesh const mesh(world, {{"pipeline", static_cast<int>(o.ranks)}});
-    models::Config c;
-    c.dim = o.dim, c.layers = o.layers, c.heads = o.dim / 64, c.kv_heads = c.heads;
-    c.hidden = o.dim * 8 / 3 / 32 * 32, c.vocab = 1024, c.seq = o.seq;
-    models::Llama model(c);
-    optim::AdamW adam;
-    auto const memory = state(model, adam, cpu_backend(1));
-    auto const name = std::string(row.name);
     int const stages = row.virtual_stages ? row.virtual_stages : 2;
-    auto plan = Plan(mesh).micro_batches(o.micro_batches).stages("blocks.*", name, stages);
-    auto step = compile(plan, memory, token_columns(o.batch, o.seq), [&](Batch const& b) -> Row {
-        auto [loss, gradients] =
-            value_and_gradients(model, [&] { return models::loss(model, b.tokens, b.targets); });
-        auto norm = clip_norm(gradients, 1.0);
-        adam.update(model, gradients);
-        return {{"loss", loss}, {"grad_norm", norm}};
-    });
-    Array tokens({i32, {o.batch, o.seq}});
-    for (std::size_t i = 0; i < tokens.values<std::int32_t>().size(); ++i)
-        tokens.values<std::int32_t>()[i] = static_cast<std::int32_t>(Random{1}.uniform(i) * 1024);
-    std::map<std::string, Array> const batch{{"tokens", tokens}, {"targets", tokens}};
-    for (int i = 0; i < 2; ++i) step(batch);
+    auto const plan =
+        Plan(mesh).micro_batches(o.micro_batches).stages("blocks.*", std::string(row.name), stages);
+    Training<models::Llama> training(size.config(), size.rows, plan, cpu_backend(1));
+    auto& step = training.step;
+    for (int i = 0; i < 2; ++i) training.once();
     Measured m;
     TraceLog log;
     step.trace(&log);
     for (std::int64_t i = 0; i < o.steps; ++i) {
         world.barrier().wait();
-        step(batch);
+        training.once();
     }
     for (auto const& e : log.events)
         if (e.what == TraceLog::What::step) m.seconds.push_back(1e-9 * static_cast<double>(e.end - e.start));
@@ -94,7 +77,7 @@ double mean(std::vector<double> const& values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-void measure(Options const& o, ScheduleRow const& row) {
+void measure(Asked const& o, ScheduleRow const& row) {
     std::vector<Measured> ranks(static_cast<std::size_t>(o.ranks));
     run_ranks(static_cast<int>(o.ranks), [&](Communicator& world) {
         ranks[static_cast<std::size_t>(world.rank())] = run(o, row, world);
@@ -132,24 +115,21 @@ void measure(Options const& o, ScheduleRow const& row) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-    auto const o = parse(argc, argv);
-    std::printf(
-        "%lld ranks with a thread each, a Llama of %lld layers of %lld, batch %lld x %lld, %lld "
-        "micro-batches, "
-        "means of %lld steps\n\n",
-        static_cast<long long>(o.ranks), static_cast<long long>(o.layers), static_cast<long long>(o.dim),
-        static_cast<long long>(o.batch), static_cast<long long>(o.seq),
-        static_cast<long long>(o.micro_batches), static_cast<long long>(o.steps));
-    std::printf(
-        "| schedule | pipeline, ms | checker, ms | off by | bubble | checker's | norm and update, ms | F B W "
-        "of "
-        "the stages, ms |\n|---|---|---|---|---|---|---|---|\n");
-    for (auto const& row : schedule_table()) measure(o, row);
-} catch (UsageError const& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 2;
-} catch (Error const& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 1;
+int main(int argc, char** argv) {
+    return exit_code_of([&] {
+        auto const o = parse(argc, argv);
+        std::printf(
+            "%lld ranks with a thread each, a Llama of %lld layers of %lld, batch %lld x %lld, %lld "
+            "micro-batches, "
+            "means of %lld steps\n\n",
+            static_cast<long long>(o.ranks), static_cast<long long>(o.layers), static_cast<long long>(o.dim),
+            static_cast<long long>(o.batch), static_cast<long long>(o.seq),
+            static_cast<long long>(o.micro_batches), static_cast<long long>(o.steps));
+        std::printf(
+            "| schedule | pipeline, ms | checker, ms | off by | bubble | checker's | norm and update, ms | F "
+            "B W "
+            "of "
+            "the stages, ms |\n|---|---|---|---|---|---|---|---|\n");
+        for (auto const& row : schedule_table()) measure(o, row);
+    });
 }
