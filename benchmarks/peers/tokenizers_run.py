@@ -25,10 +25,14 @@ start = time.time()
 learned.train_from_iterator(documents, trainer)
 learning = time.time() - start
 
+# The faster of its ways; the second leaves out where each token stood.
+ways = [lambda: sum(len(ours.encode(d).ids) for d in documents)]
+if hasattr(ours, "encode_batch_fast"):
+    ways.append(lambda: sum(len(e.ids) for e in ours.encode_batch_fast(documents)))
 encoding = 1e9
-for _ in range(3):
+for way in ways * 2:
     start = time.time()
-    tokens = sum(len(ours.encode(d).ids) for d in documents)
+    tokens = way()
     encoding = min(encoding, time.time() - start)
-print(json.dumps({"peer": "tokenizers " + tokenizers.__version__, "megabytes": round(len(data) / 1e6, 1),
+print(json.dumps({"peer": "tokenizers " + tokenizers.__version__, "threads": 1, "megabytes": round(len(data) / 1e6, 1),
                   "learn_s": round(learning, 2), "encode_mb_per_s": round(len(data) / 1e6 / encoding, 1), "tokens": tokens}))
