@@ -1,3 +1,4 @@
+#include "plait/parallel/buckets-inl.hpp"
 #include "plait/parallel/choose-inl.hpp"
 #include "plait/parallel/convert-inl.hpp"
 #include "plait/parallel/islands-inl.hpp"

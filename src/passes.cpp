@@ -2,3 +2,4 @@
 #include "plait/passes/grouped_heads-inl.hpp"
 #include "plait/passes/lower-inl.hpp"
 #include "plait/passes/precision-inl.hpp"
+#include "plait/passes/split_loss-inl.hpp"

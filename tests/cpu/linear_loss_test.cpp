@@ -3,6 +3,9 @@
 #include "catch.hpp"
 #include "kernel_cases.hpp"
 
+#include <cmath>
+#include <limits>
+
 using namespace plait;
 using namespace tests;
 
@@ -122,8 +125,66 @@ TEST_CASE("the number of workers does not change the bits of the chunked loss") 
         }
 }
 
+TEST_CASE("blocks of the vocabulary make up its loss and gradients, wherever they are made") {
+    struct Row {
+        Sizes sizes;
+        std::int64_t blocks, classes;
+    };
+    for (auto [t, tolerance] : {std::pair{f32, 1e-5}, std::pair{bf16, 2e-2}, std::pair{f64, 1e-12}})
+        for (auto const& [s, blocks, classes] : {Row{{10, 16, 33, 4}, 3, 0}, Row{{150, 24, 132, 64}, 4, 129},
+                                                 Row{{70, 20, 300, 70}, 6, 97}, Row{{1, 4, 6, 9}, 6, 0}}) {
+            CAPTURE(name_of(t), s.tokens, s.vocab, blocks, classes);
+            auto const counted = classes ? classes : s.vocab;
+            Inputs in(t, {s.tokens, s.dim, counted, s.chunk});
+            // Rows of padding, which nobody may read.
+            Numbers w(t, {s.vocab, s.dim}, 2);
+            for (std::int64_t i = 0; i < w.size(); ++i)
+                w.set(i, i < counted * s.dim ? in.w(i) : std::numeric_limits<double>::quiet_NaN());
+            auto want = reference({s.tokens, s.dim, counted, s.chunk}, in);
+            auto const rows = s.vocab / blocks, n = rows * s.dim;
+            auto together = run_kernel(LinearLossBlocks{s.chunk, classes, blocks}, {in.x, w, in.targets});
+            Numbers lse(Meta{t == f64 ? f64 : f32, {s.tokens}});
+            for (std::int64_t i = 0; i < s.tokens; ++i) lse.set(i, want.lse[static_cast<std::size_t>(i)]);
+            std::vector<double> dx(want.dx.size()), total(static_cast<std::size_t>(s.tokens)), dw;
+            for (std::int64_t b = 0; b < blocks; ++b) {
+                Numbers block(Meta{t, {rows, s.dim}});
+                for (std::int64_t i = 0; i < n; ++i) block.set(i, w(b * n + i));
+                How how;
+                how.in_blocks = {{}, {{b * rows, 0}, {s.vocab, s.dim}}};
+                auto one = run_kernel(LinearLossBlocks{s.chunk, classes, 1}, {in.x, block, in.targets}, how);
+                for (std::int64_t i = 0; i < s.tokens; ++i) {
+                    auto const target = static_cast<std::int64_t>(in.targets(i));
+                    total[static_cast<std::size_t>(i)] += std::exp(one[0](i));
+                    CHECK(together[0](i * blocks + b) == Approx(one[0](i)).epsilon(1e-5));
+                    CHECK((std::isinf(one[1](i)) || target / rows == b));
+                    if (target < 0 || target / rows != b) continue;
+                    auto const nll = want.lse[static_cast<std::size_t>(i)] - one[1](i);
+                    CHECK(nll == Approx(want.nll[static_cast<std::size_t>(i)]).margin(1e-4));
+                    CHECK(together[1](i * blocks + b) == Approx(one[1](i)).epsilon(1e-5));
+                }
+                auto d = run_kernel(LinearCrossEntropyGradient{s.chunk, classes},
+                                    {in.x, block, in.targets, lse, in.dnll}, how);
+                for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += d[0](static_cast<std::int64_t>(i));
+                for (std::int64_t i = 0; i < n; ++i) dw.push_back(d[1](i));
+            }
+            auto numbers = [](std::vector<double> const& values) {
+                Numbers n(Meta{f64, {static_cast<std::int64_t>(values.size())}});
+                for (std::size_t i = 0; i < values.size(); ++i)
+                    n.set(static_cast<std::int64_t>(i), values[i]);
+                return n;
+            };
+            for (auto& x : total) x = std::log(x);
+            want.dw.resize(static_cast<std::size_t>(s.vocab * s.dim));
+            CHECK(error(numbers(total), want.lse) < std::min(tolerance, 1e-5));
+            CHECK(error(numbers(dx), want.dx) < tolerance);
+            CHECK(error(numbers(dw), want.dw) < tolerance);
+        }
+}
+
 TEST_CASE("a target outside the vocabulary is an error") {
     Inputs in(f32, cases[1]);
     in.targets.set(3, 33);
     CHECK_THROWS_WITH(run_kernel(LinearCrossEntropy{4}, {in.x, in.w, in.targets}), ContainsSubstring("33"));
+    CHECK_THROWS_WITH(run_kernel(LinearLossBlocks{4, 0, 3}, {in.x, in.w, in.targets}),
+                      ContainsSubstring("33"));
 }

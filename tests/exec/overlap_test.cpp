@@ -66,6 +66,28 @@ TEST_CASE("work lies behind gathers of weights and behind reductions that free t
     CHECK(work_behind(made, reduces) > work_behind(order, reduces));
 }
 
+TEST_CASE("in a piece of a pipeline no gather of activations waits for its reader") {
+    auto s = llama();
+    s.config.layers = 4;
+    Arrangement const a{
+        .micro = 2, .recompute = true, .bits = Bits::fast, .tensor = 2, .sequence = true, .pipeline = 2};
+    auto const t = training_on(Mesh(a.sizes(), 0), s, a);
+    auto const& program = t.step->program();
+    int gathers = 0;
+    for (auto const& piece : program.pieces) {
+        int flying = 0;
+        for (int i = piece.first; i < piece.last; ++i) {
+            auto const& n = program.instructions[static_cast<std::size_t>(i)];
+            bool const gather = n.collective && n.collective->verb == Verb::all_gather;
+            gathers += gather;
+            // The next one starts when the last one has been read.
+            if (gather) CHECK(++flying == 1);
+            else if (n.awaits >= 0 && flying) --flying;
+        }
+    }
+    CHECK(gathers > 10);
+}
+
 TEST_CASE("parts stay apart") {
     auto const order = recorded(3);
     std::set<Node const*> first;

@@ -53,11 +53,9 @@ struct Wire {
         for (auto const& v : state.variables())
             if (v->kind == VariableKind::parameter && v->path == "tokens.weight") {
                 auto n = v->meta.elements() / std::max(a.tensor, 1);
-                // Under bits = fast the first rank adds up both in the loop, as they are, and gives back the
-                // sum.
-                bool const in_loop = a.bits == Bits::fast && rank == last;
-                if (a.zero >= 1 && !in_loop) n /= a.data;
-                send(f32, n, in_loop ? a.micro : 1);
+                // Under bits = fast both are added up before the ranks of data reduce them.
+                if (a.zero >= 1 && a.bits == Bits::layout) n /= a.data;
+                send(f32, n, 1);
             }
     }
 };

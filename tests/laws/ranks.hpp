@@ -3,6 +3,7 @@
 #include "catch.hpp"
 #include "laws/training.hpp"
 #include "plait/comm/threads.hpp"
+#include "plait/parallel/buckets.hpp"
 #include "plait/parallel/choose.hpp"
 #include "plait/parallel/convert.hpp"
 #include "plait/parallel/lines.hpp"
@@ -129,7 +130,9 @@ inline Program laid_out(Graph const& passed, Plan const& plan, State const& stat
         leaves = Leaves::of(plan.granularity(), micro * mesh.axis("replica").size * mesh.axis("data").size);
     std::optional<std::int64_t> tensor_leaves;
     if (leaves) tensor_leaves = plan.granularity().tensor;
-    return emit(cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro, leaves), state.backend(),
+    auto local = share_reductions(localize(passed, layouts, mesh, tensor_leaves), mesh,
+                                  [](std::string_view) { return -1; });
+    return emit(cut_loops(local, micro, leaves), state.backend(),
                 [&](Variable const& v) { return state.offset_of(v); });
 }
 
@@ -196,8 +199,9 @@ inline std::vector<Outcome> outcomes(Subject const& s, Arrangement const& a, int
 inline Outcome const& wanted(Subject const& s, Bits bits = Bits::layout, bool lines = false) {
     static std::map<std::string, Outcome> known;
     Arrangement one{.bits = bits, .tensor = lines ? 1 : 0};
-    auto [it, fresh] = known.try_emplace(fmt::format("{} {} ", s.config.layers, s.config.dim) +
-                                         text_of(s, one) + (bits == Bits::fast ? " fast" : ""));
+    auto [it, fresh] =
+        known.try_emplace(fmt::format("{} {} {} {} ", s.config.layers, s.config.dim, s.batch, s.seq) +
+                          text_of(s, one) + (bits == Bits::fast ? " fast" : ""));
     if (fresh) it->second = outcomes(s, one).front();
     return it->second;
 }

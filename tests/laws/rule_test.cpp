@@ -68,7 +68,8 @@ double split_error(Sample const& s, Rule const& rule, int factor) {
 bool asks_for_origin(Sample const& s) {
     auto const& op = s.op;
     return op.as<Iota>() || op.as<Dropout>() || op.as<Embedding>() || op.as<EmbeddingGradient>() ||
-           op.as<Pick>() || op.as<CrossEntropyGradient>();
+           op.as<Pick>() || op.as<CrossEntropyGradient>() || op.as<LinearLossBlocks>() ||
+           op.as<LinearCrossEntropyGradient>();
 }
 
 }  // namespace

@@ -274,6 +274,12 @@ inline void loss_samples(std::vector<Sample>& s) {
             if (classes) name += " of five classes";
             auto const& at = classes ? known : targets;
             s.push_back({name, LinearCrossEntropy{chunk, classes}, {x, w, at}});
+            s.push_back(
+                {name + " in three blocks", LinearCrossEntropy{chunk, classes, 3}, {x, any({9, 5}), at}});
+            s.push_back({name + ", what three blocks say",
+                         LinearLossBlocks{chunk, classes, 3},
+                         {x, any({9, 5}), at},
+                         {}});
             s.push_back({name + " gradient",
                          LinearCrossEntropyGradient{chunk, classes},
                          {x, w, at, each, each},

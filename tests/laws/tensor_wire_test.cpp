@@ -53,8 +53,8 @@ struct Wire {
         // In one pass, or forward and again backward.
         bool const at_once = s.config.loss_chunk > 0;
         gathers(a.micro * (at_once ? 1 : 2));
-        sums(at_once ? f32 : s.compute, a.micro);  // the cotangent: the loss in one pass computes in f32
-        all_reduce(f32, tokens(), 3 * a.micro);    // the largest logit, the sum of exponentials, the target's
+        sums(s.compute, a.micro);                // the cotangent
+        all_reduce(f32, tokens(), 3 * a.micro);  // the largest logit, the sum of exponentials, the target's
     }
     /// What is whole on every rank has a gradient of the rank's part of the sequence.
     void gains(State const& state) {

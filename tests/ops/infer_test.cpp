@@ -99,6 +99,7 @@ std::vector<Row> const rows{
     {CrossEntropy{}, "f64[7], i32[]", "f64[], f64[]"},
     {CrossEntropyGradient{}, "bf16[2, 7], i32[2], f32[2], f32[2]", "bf16[2, 7]"},
     {LinearCrossEntropy{}, "bf16[2, 3, 4], bf16[7, 4], i32[2, 3]", "f32[2, 3], f32[2, 3]"},
+    {LinearLossBlocks{8, 0, 2}, "bf16[2, 3, 4], bf16[6, 4], i32[2, 3]", "f32[2, 3, 2], f32[2, 3, 2]"},
     {LinearCrossEntropyGradient{}, "bf16[3, 4], bf16[7, 4], i32[3], f32[3], f32[3]", "bf16[3, 4], f32[7, 4]"},
     {LinearCrossEntropyStep{}, "bf16[3, 4], bf16[7, 4], i32[3], f32[3]",
      "f32[3], f32[3], bf16[3, 4], f32[7, 4]"},
@@ -240,6 +241,7 @@ TEST_CASE("costs count the products") {
         {Attention{false}, "f32[2, 3, 4, 8], f32[2, 5, 2, 8], f32[2, 5, 2, 8]", 2 * 2 * (2 * 4 * 3 * 5 * 8)},
         {Attention{true}, "f32[2, 3, 4, 8], f32[2, 5, 2, 8], f32[2, 5, 2, 8]", 2 * (2 * 4 * 3 * 5 * 8)},
         {LinearCrossEntropy{}, "f32[6, 4], f32[7, 4], i32[6]", 2 * 6 * 4 * 7},
+        {LinearLossBlocks{8, 0, 7}, "f32[6, 4], f32[7, 4], i32[6]", 2 * 6 * 4 * 7},
         {LinearCrossEntropyStep{}, "f32[6, 4], f32[7, 4], i32[6], f32[6]", 3 * 2 * 6 * 4 * 7},
     };
     for (auto const& c : counts) {

@@ -6,6 +6,7 @@
 #include "plait/graph/micro.hpp"
 #include "scratch.hpp"
 
+#include <algorithm>
 #include <limits>
 
 using namespace plait;
@@ -13,8 +14,18 @@ using namespace tests;
 
 namespace {
 
+Schedule one_by_one(int ranks, int micro_batches) { return make_schedule("1f1b", ranks, 1, micro_batches); }
+
 Graph recorded(Subject const& s) {
     return training_on(Mesh(), s, {.bits = Bits::fast}).step->dumps().recorded;
+}
+
+/// GPT-2 with dropout at sizes where the program of validation, which drops nothing, would be cut elsewhere.
+models::Config uneven() {
+    models::Config c;
+    c.dim = 16, c.layers = 4, c.heads = c.kv_heads = 2, c.hidden = 64, c.vocab = 256, c.seq = 52;
+    c.dropout = 0.1;
+    return c;
 }
 
 /// Operations by the place of a forward node: before the blocks, in each of them, and after them.
@@ -246,4 +257,77 @@ TEST_CASE("a node in a wrong piece is found") {
         }
     }
     CHECK(found == moved);
+}
+
+TEST_CASE("programs of one state are cut alike, whatever their modules weigh in each") {
+    auto const c = uneven();
+    Mesh const mesh({{"pipeline", 2}}, 1);
+    auto const plan = Plan(mesh).stages("blocks.*").micro_batches(2);
+    models::Gpt2 model(c);
+    optim::AdamW adam;
+    auto const all = state(model, adam, cpu_backend(1));
+    auto const columns = token_columns(2, c.seq);
+    auto loss = [&](Batch const& b) { return models::loss(model, b.tokens, b.targets); };
+    auto const train = compile(plan, all, columns, [&](Batch const& b) -> Row {
+        auto [value, gradients] = value_and_gradients(model, [&] { return loss(b); });
+        adam.update(model, gradients);
+        return {{"loss", value}};
+    });
+    std::map<std::string, Meta> blocks;
+    for (auto const& v : all->variables()) blocks[v->path] = all->block_of(*v);
+    auto const validate = compile(plan, all, columns, [&](Batch const& b) -> Row {
+        nn::Inference inference;
+        return {{"loss", loss(b)}};
+    });
+    CHECK(validate.dumps().modules.modules == train.dumps().modules.modules);
+    for (auto const& v : all->variables()) CHECK(all->block_of(*v) == blocks[v->path]);
+    CHECK(find_stages(validate.dumps().recorded, {"blocks.*"}, 2).modules != train.dumps().modules.modules);
+}
+
+TEST_CASE("what a program was compiled on stays where it is") {
+    models::Llama model(pipeline_subjects()[0].config);
+    optim::AdamW adam;
+    auto const all = state(model, adam, cpu_backend(1));
+    auto compiled = [&](Plan const& plan) {
+        return compile(plan, all, token_columns(4, 8), [&](Batch const& b) -> Row {
+            return {{"loss", models::loss(model, b.tokens, b.targets)}};
+        });
+    };
+    Mesh const mesh({{"data", 2}}, 0);
+    compiled(Plan(mesh).zero(3));
+    CHECK_NOTHROW(compiled(Plan(mesh).zero(3)));
+    CHECK_THROWS_WITH(compiled(Plan(mesh)), ContainsSubstring("another program of this state lays it out"));
+}
+
+TEST_CASE("a module that no glob names has its backward where its forward is") {
+    auto s = pipeline_subjects()[1];
+    REQUIRE(s.config.layers == 4);
+    for (auto const& globs :
+         {std::vector<std::string>{"blocks.{0,1}", "blocks.3"}, {"blocks.0.mlp", "blocks.{2,3}.mlp"}}) {
+        Mesh const mesh({{"pipeline", 2}}, 0);
+        auto const plan = Plan(mesh).stages(globs, one_by_one).micro_batches(2);
+        auto const t = training(s.family, s.config, plan, cpu_backend(1), s.batch, s.seq);
+        auto const& dumps = t.step->dumps();
+        // Forward and backward read a variable on one rank.
+        for (auto const& [v, ranks] : dumps.holders) {
+            if (v->meta.shape.rank() == 0) continue;
+            INFO(v->path);
+            CHECK(ranks.size() == 1);
+        }
+        CHECK(dumps.modules.of("blocks.1.attention") == (globs[0] == "blocks.{0,1}" ? 0 : -1));
+    }
+}
+
+TEST_CASE("what lies between modules weighs on the stage before") {
+    auto s = pipeline_subjects(8)[1];
+    // Next to nothing lies after the blocks.
+    s.config.vocab = 8;
+    auto const cut = find_stages(recorded(s), {"blocks.*.mlp"}, 4);
+    REQUIRE(cut.modules.size() == 8);
+    for (int stage = 0; stage < 4; ++stage) {
+        auto of_stage = [&](auto const& m) { return m.second == stage; };
+        auto const count = std::count_if(cut.modules.begin(), cut.modules.end(), of_stage);
+        CHECK((count >= 1 && count <= 3));
+    }
+    CHECK(cut.modules[6].second == 3);
 }

@@ -1,9 +1,12 @@
 #include "catch.hpp"
 #include "plait/autograd/recompute.hpp"
+#include "plait/graph/parts.hpp"
 #include "plait/graph/pass.hpp"
 #include "plait/passes/fusion.hpp"
+#include "plait/passes/grouped_heads.hpp"
 #include "plait/passes/lower.hpp"
 #include "plait/passes/precision.hpp"
+#include "plait/passes/split_loss.hpp"
 #include "plait/plait.hpp"
 
 #include <algorithm>
@@ -105,6 +108,55 @@ TEST_CASE("fusion leaves no residual add, bias or clipping apart") {
     CHECK(count(g, "linear") == 12);
     for (auto const& n : g.nodes)
         if (auto const* u = n->op.as<Unary>()) CHECK(u->fn != UnaryFn::gelu);
+}
+
+TEST_CASE("kv heads are read once for every block of heads, and what is computed stays") {
+    models::Llama model(small());
+    auto const plain = Graph::of(recorded(model));
+    auto const spread = spread_grouped_heads(plain, 4);
+    // Of each layer keys and values, as projected and as read forward and backward, and their gradients.
+    CHECK(count(spread, "whole") == 2 * 2 * 4);
+    auto one_rank = [](Graph const& g) {
+        return rewrite(g, [](Node const& n, Rewriter& r) -> std::vector<Value> {
+            return n.op.as<Whole>() ? r.mapped(n.inputs) : std::vector<Value>();
+        });
+    };
+    CHECK(largest_distance(plain, one_rank(spread)) < 2e-6);
+    for (auto const& n : spread.nodes)
+        if (n->op.as<Attention>()) CHECK(n->inputs[1].meta().shape[2] == 4);
+    // Two blocks have a kv head each, and three do not divide the heads.
+    for (std::int64_t ways : {1, 2, 3}) CHECK(spread_grouped_heads(plain, ways).text() == plain.text());
+    // The gradients of a head's copies are summed up: without that they are others.
+    auto const broken = rewrite(spread, [&](Node const& n, Rewriter& r) -> std::vector<Value> {
+        auto const* sum = n.op.as<Reduce>();
+        if (!sum || n.origin.phase != Phase::backward || n.inputs[0].meta().shape.rank() != 5) return {};
+        return values_of(record(Reduce{ReduceFn::max, sum->dims}, r.mapped(n.inputs)));
+    });
+    CHECK(largest_distance(plain, one_rank(broken)) > 1e-3);
+}
+
+TEST_CASE("a loss whose vocabulary is divided makes its logits block by block, in chunks") {
+    models::Llama model(small());
+    for (bool fused : {false, true}) {
+        auto plain = Graph::of(recorded(model));
+        if (fused) plain = fuse(merge_common(plain));
+        auto expanded = [&](std::int64_t ways) {
+            return expand_nodes(split_losses(plain, ways), [](Node const& n) {
+                return n.op.as<LinearCrossEntropyStep>() || n.op.as<LinearCrossEntropy>();
+            });
+        };
+        for (std::int64_t ways : {2, 8, 20}) {
+            auto g = expanded(ways);
+            while (count(g, "linear_cross_entropy"))
+                g = expand_nodes(g, [](Node const& n) { return n.op.as<LinearCrossEntropy>() != nullptr; });
+            CHECK(count(g, "linear_loss_blocks") == 1);
+            CHECK(count(g, "linear_cross_entropy_gradient") == 1);
+            CHECK(largest_distance(plain, g) < 2e-6);
+            for (auto const& n : g.nodes) CHECK(n->outputs[0].shape != Shape{3, 12, 40});
+        }
+        CHECK(count(expanded(3), "linear_loss_blocks") == 0);
+        CHECK(split_losses(plain, 1).text() == plain.text());
+    }
 }
 
 TEST_CASE("backward reads what recompute makes again") {

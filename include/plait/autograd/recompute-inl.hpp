@@ -13,17 +13,14 @@ namespace plait {
 namespace detail {
 
 /// The module that a glob names around `path`: its shortest prefix that matches, or nothing.
-inline std::string module_of(std::string const& path, std::vector<std::string> const& globs,
+inline std::string module_of(std::string_view path, std::vector<std::string> const& globs,
                              std::set<std::string>& used) {
-    for (std::size_t end = path.find('.');; end = path.find('.', end + 1)) {
-        auto prefix = path.substr(0, end);
-        for (auto const& g : globs)
-            if (!prefix.empty() && glob_matches(g, prefix)) {
-                used.insert(g);
-                return prefix;
-            }
-        if (end == std::string::npos) return {};
-    }
+    return std::string(shortest_part(path, [&](std::string_view part) {
+        auto g = std::find_if(globs.begin(), globs.end(),
+                              [&](auto const& glob) { return glob_matches(glob, part); });
+        if (g != globs.end()) used.insert(*g);
+        return g != globs.end();
+    }));
 }
 
 }  // namespace detail

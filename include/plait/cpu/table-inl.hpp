@@ -74,6 +74,7 @@ PLAIT_INLINE KernelTable kernels() {
         {CacheWrite::name, cache_write},
         {CachedAttention::name, cached_attention, cached_attention_workspace},
         {LinearCrossEntropy::name, linear_cross_entropy, linear_cross_entropy_workspace},
+        {LinearLossBlocks::name, linear_loss_blocks, linear_loss_blocks_workspace},
         {LinearCrossEntropyGradient::name, linear_cross_entropy_gradient,
          linear_cross_entropy_gradient_workspace, 0b10},
         {LinearCrossEntropyStep::name, linear_cross_entropy_step, linear_cross_entropy_step_workspace,

@@ -2,6 +2,7 @@
 
 #include "plait/exec/overlap.hpp"
 #include "plait/graph/collective.hpp"
+#include "plait/graph/glob.hpp"
 #include "plait/graph/source.hpp"
 
 #include <algorithm>
@@ -15,15 +16,6 @@
 
 namespace plait {
 namespace detail {
-
-/// "blocks.3" of "blocks.3.mlp.up"; the first name of a path without numbers.
-inline std::string_view unit_of(std::string_view path) {
-    for (std::size_t start = 0, end = 0; end < path.size(); start = end + 1) {
-        end = std::min(path.find('.', start), path.size());
-        if (end > start && path[start] >= '0' && path[start] <= '9') return path.substr(0, end);
-    }
-    return path.substr(0, path.find('.'));
-}
 
 /// The nodes of one part, as they lie in the order.
 class Overlapper {
@@ -68,14 +60,14 @@ class Overlapper {
 
     static bool frees(Node const& await) {
         auto const& op = await.inputs[0].node->op;
-        return await.op.as<Await>()->at_once && (op.as<ReduceScatter>() || op.as<AllReduce>());
+        return await.op.as<Await>()->soon && (op.as<ReduceScatter>() || op.as<AllReduce>());
     }
     std::tuple<std::string_view, Phase, bool> module_of(Node const& n) const {
         return {unit_of(n.origin.path), n.origin.phase, n.origin.recomputed};
     }
-    /// Whether a node is made from what lies outside of this part alone, without ranks meeting for it.
+    /// Whether a node is made from variables alone, without ranks meeting for it.
     bool is_free(Node const& n) {
-        if (source_of(n) || !position_.contains(&n)) return true;
+        if (auto const* s = source_of(n)) return s->kind == SourceKind::variable;
         auto [it, fresh] = free_.try_emplace(&n, false);
         if (!fresh) return it->second;
         bool free = !is_collective(n.op) && !n.op.as<Await>() && !n.op.as<Receive>() && !n.op.as<Send>();
@@ -99,7 +91,8 @@ class Overlapper {
         // What goes to a reduction, through what only passes it on.
         for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
             auto const& n = **it;
-            if (!is_collective(n.op) && !(reduced_.contains(&n) && n.inputs.size() == 1)) continue;
+            bool passes = n.inputs.size() == 1 || n.op.as<Join>();
+            if (!is_collective(n.op) && !(reduced_.contains(&n) && passes)) continue;
             for (auto const& v : n.inputs) reduced_.insert(v.node.get());
         }
         // Readers, through views.

@@ -23,7 +23,7 @@ using NodeOrder = std::vector<std::shared_ptr<Node const>>;
 ///   they are divided.
 /// - A result is awaited where it is first read; weight gradients that no reduction waits for are made just
 ///   before such a wait.
-/// - A reduction that frees what it reads (Await::at_once) is awaited once later ones hold more than the
+/// - A reduction that frees what it reads (Await::soon) is awaited once later ones hold more than the
 ///   gradients of the largest module.
 ///
 /// A module here is a path up to its first number ("blocks.3"), forward and backward apart.

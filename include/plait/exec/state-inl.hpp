@@ -62,7 +62,7 @@ PLAIT_INLINE void State::set_block(Variable const& v, Shape const& shape, Placem
     auto const& now = entry(v);
     if (shape == v.meta.shape) place = {};
     if (now.block.shape == shape && now.place == place) return;
-    check<UsageError>(!memory_, "state: '{}' is kept as {}: another program of this state lays it out as {}",
+    check<UsageError>(!settled_, "state: '{}' is kept as {}: another program of this state lays it out as {}",
                       v.path, to_string(now.block.shape), to_string(shape));
     entries_[&v] = {{v.meta.dtype, shape}, std::move(place), 0};
     bytes_ = -1;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace plait {
@@ -25,8 +26,15 @@ class State {
 
     std::vector<std::shared_ptr<Variable>> const& variables() const { return variables_; }
     /// Keeps only a block of `shape` at `place` of a variable. The variables of programs that share a state
-    /// are laid out alike: another block than the one that has memory is a UsageError.
+    /// are laid out alike: another block than the one that a program was compiled on is a UsageError.
     void set_block(Variable const& v, Shape const& shape, Placement place);
+    /// Blocks stay where they are from now on: a program counts on their offsets.
+    void settle() { settled_ = true; }
+    bool settled() const { return settled_; }
+    /// The stage of every module in the first program that a pipeline divides; later ones are divided alike.
+    using ModuleStages = std::vector<std::pair<std::string, int>>;
+    ModuleStages const& stages() const { return stages_; }
+    void set_stages(ModuleStages stages) { stages_ = std::move(stages); }
     /// What this state holds of a variable: dtype and shape of the block, and where it lies.
     Meta const& block_of(Variable const& v) const { return entry(v).block; }
     Placement const& place_of(Variable const& v) const { return entry(v).place; }
@@ -68,6 +76,8 @@ class State {
     mutable std::int64_t bytes_ = -1;  // -1: offsets are yet to be given
     std::shared_ptr<std::byte[]> memory_;
     std::uint64_t seed_ = 1;
+    bool settled_ = false;
+    ModuleStages stages_;
 };
 
 /// The first value of a block of a variable: logical element i depends on (seed, path, i) alone.

@@ -125,8 +125,8 @@ struct Receive {
 /// A collective's result once it is there: until then what it reads and writes is in use.
 struct Await {
     static constexpr std::string_view name = "await";
-    bool at_once = true;  // soon, as it frees what was reduced; else where the first reader wants it
-    using fields = Fields<&Await::at_once>;
+    bool soon = true;  // soon, as it frees what was reduced; else where the first reader wants it
+    using fields = Fields<&Await::soon>;
 
     Metas infer(Metas const& in) const { return in; }
     Rule rule(Metas const& in) const { return parse_rule(name, "... -> ...", in); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -32,6 +33,25 @@ inline std::vector<std::string_view> names_of(std::string_view path) {
         path.remove_prefix(dot == std::string_view::npos ? path.size() : dot + 1);
     }
     return names;
+}
+
+/// "blocks.3" of "blocks.3.mlp.up"; the first name of a path without numbers.
+inline std::string_view unit_of(std::string_view path) {
+    for (std::size_t start = 0, end = 0; end < path.size(); start = end + 1) {
+        end = std::min(path.find('.', start), path.size());
+        if (end > start && path[start] >= '0' && path[start] <= '9') return path.substr(0, end);
+    }
+    return path.substr(0, path.find('.'));
+}
+
+/// The shortest leading part of a path, in whole names, for which `holds(part)` is true; empty where none is.
+template <class F>
+std::string_view shortest_part(std::string_view path, F const& holds) {
+    for (std::size_t end = 0; end < path.size();) {
+        end = std::min(path.find('.', end + 1), path.size());
+        if (holds(path.substr(0, end))) return path.substr(0, end);
+    }
+    return {};
 }
 
 inline bool name_matches(std::string_view glob, std::string_view name) {

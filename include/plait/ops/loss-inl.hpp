@@ -5,6 +5,7 @@
 #include "plait/ops/loss.hpp"
 #include "plait/ops/matmul.hpp"
 #include "plait/ops/reduce.hpp"
+#include "plait/ops/view.hpp"
 
 #include <limits>
 
@@ -69,7 +70,7 @@ PLAIT_INLINE Tensors CrossEntropy::define(Tensors const& x) const {
     auto logits = detail::masked(detail::widened(x[0]), classes);
     auto most = max(logits, {-1});
     auto lse = most + log(sum(exp(logits - expand(most, {-1}, logits)), {-1}));
-    auto picked = apply_one(Pick{}, {logits, x[1]});
+    auto picked = apply_one(Pick{classes}, {logits, x[1]});
     return {select(detail::ignored(x[1]), full_like(lse, 0), lse - picked), lse};
 }
 PLAIT_INLINE Tensors CrossEntropy::vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const {
@@ -125,7 +126,12 @@ PLAIT_INLINE Cost LinearCrossEntropy::cost(Metas const& in) const {
     return detail::loss_cost(in, infer(in), 1);
 }
 PLAIT_INLINE Tensors LinearCrossEntropy::define(Tensors const& x) const {
-    return apply(CrossEntropy{classes}, {detail::wide_logits(x), x[2]});
+    if (blocks <= 1) return apply(CrossEntropy{classes}, {detail::wide_logits(x), x[2]});
+    auto block = apply(LinearLossBlocks{chunk, classes, blocks}, x);
+    auto most = max(block[0], {-1});
+    auto lse = most + log(sum(exp(block[0] - expand(most, {-1}, block[0])), {-1}));
+    // A maximum over one number and -inf elsewhere: no order changes it.
+    return {select(detail::ignored(x[2]), full_like(lse, 0), lse - max(block[1], {-1})), lse};
 }
 PLAIT_INLINE Tensors LinearCrossEntropy::vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const {
     detail::no_gradient(name, dy, {1});
@@ -135,9 +141,56 @@ PLAIT_INLINE Tensors LinearCrossEntropy::vjp(Tensors const& x, Tensors const& y,
     return {d[0], d[1], Tensor()};
 }
 
+PLAIT_INLINE Rule LinearLossBlocks::rule(Metas const& in) const {
+    detail::want_chunk(name, chunk);
+    auto r = detail::by_shape(parse_rule(name, "... !d, b !d, ... -> ... b, ... b", in));
+    // dim 0 of w is (b v), and the field says how large b is.
+    auto& w = r.inputs[1][0];
+    auto& b = r.factors[static_cast<std::size_t>(w.front())];
+    check<ShapeError>(blocks >= 1 && b.size % blocks == 0, "{}: {} blocks of a vocabulary of {}", name,
+                      blocks, b.size);
+    auto const rows = b.size / blocks;
+    b.size = blocks;
+    w.push_back(static_cast<int>(r.factors.size()));
+    r.factors.push_back({"v", rows, true});
+    return r;
+}
+PLAIT_INLINE Metas LinearLossBlocks::infer(Metas const& in) const {
+    auto r = rule(in);
+    auto t = in[0].dtype, s = detail::wide(t);
+    detail::want(name, in, {{"x", detail::floating}, {"the weight", {t}}, {"targets", {i32}}});
+    return detail::outputs(r, {s, s});
+}
+PLAIT_INLINE Cost LinearLossBlocks::cost(Metas const& in) const {
+    return detail::loss_cost(in, infer(in), 1);
+}
+PLAIT_INLINE AnyOp LinearLossBlocks::localized(Metas const&, Metas const& out) const {
+    return LinearLossBlocks{chunk, classes, out[0].shape[out[0].shape.rank() - 1]};
+}
+PLAIT_INLINE Tensors LinearLossBlocks::define(Tensors const& x) const {
+    auto logits = detail::masked(detail::wide_logits(x), classes);
+    auto const t = logits.dtype();
+    auto in_blocks = [&](Tensor const& a) {
+        auto shape = a.shape();
+        auto const last = shape.rank() - 1;
+        auto const rows = shape[last] / blocks;
+        shape[last] = blocks;
+        shape.push_back(rows);
+        return reshape(a, shape);
+    };
+    // A block that is all padding must not subtract -inf from -inf.
+    auto lowest =
+        full({}, t == f64 ? std::numeric_limits<double>::lowest() : std::numeric_limits<float>::lowest(), t);
+    auto values = in_blocks(logits);
+    auto most = maximum(max(values, {-1}), lowest);
+    auto lse = most + log(sum(exp(values - expand(most, {-1}, values)), {-1}));
+    auto nowhere = full(logits.shape(), -std::numeric_limits<double>::infinity(), t);
+    return {lse, max(in_blocks(select(detail::at_target(logits, x[2]), logits, nowhere)), {-1})};
+}
+
 PLAIT_INLINE Rule LinearCrossEntropyGradient::rule(Metas const& in) const {
     detail::want_chunk(name, chunk);
-    return detail::by_shape(parse_rule(name, "... !d, !v !d, ..., ..., ... -> ... !d, !v !d", in));
+    return detail::by_shape(parse_rule(name, "... !d, v !d, ..., ..., ... -> ... !d, v !d", in));
 }
 PLAIT_INLINE Metas LinearCrossEntropyGradient::infer(Metas const& in) const {
     auto r = rule(in);
@@ -170,7 +223,7 @@ PLAIT_INLINE Cost LinearCrossEntropyStep::cost(Metas const& in) const {
     return detail::loss_cost(in, infer(in), 3);
 }
 PLAIT_INLINE Tensors LinearCrossEntropyStep::define(Tensors const& x) const {
-    auto y = apply(LinearCrossEntropy{chunk, classes}, {x[0], x[1], x[2]});
+    auto y = apply(LinearCrossEntropy{chunk, classes, blocks}, {x[0], x[1], x[2]});
     auto d = apply(LinearCrossEntropyGradient{chunk, classes}, {x[0], x[1], x[2], y[1], x[3]});
     return {y[0], y[1], d[0], d[1]};
 }

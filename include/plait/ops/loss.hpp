@@ -19,9 +19,11 @@ struct CrossEntropy {
 };
 
 /// Each row's element at its index: (x[..., n], index i32[...]) -> [...]; 0 where the index is negative. A
-/// block of n gives zeros for the indices of other blocks.
+/// block of n gives zeros for the indices of other blocks. Indices are below `classes`, where that is not 0.
 struct Pick {
     static constexpr std::string_view name = "pick";
+    std::int64_t classes = 0;
+    using fields = Fields<&Pick::classes>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -41,12 +43,15 @@ struct CrossEntropyGradient {
 };
 
 /// The output projection and its loss, `chunk` tokens at a time, so that the logits are never whole in
-/// memory: (x[..., dim], w[vocab, dim], targets i32[...]) -> (nll f32[...], lse f32[...]).
+/// memory: (x[..., dim], w[vocab, dim], targets i32[...]) -> (nll f32[...], lse f32[...]). `vocab` stays
+/// whole; the definition divides it into `blocks`, if more than one (passes/split_loss).
 struct LinearCrossEntropy {
     static constexpr std::string_view name = "linear_cross_entropy";
     std::int64_t chunk = 1024;
     std::int64_t classes = 0;
-    using fields = Fields<&LinearCrossEntropy::chunk, &LinearCrossEntropy::classes>;
+    std::int64_t blocks = 1;
+    using fields =
+        Fields<&LinearCrossEntropy::chunk, &LinearCrossEntropy::classes, &LinearCrossEntropy::blocks>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;
@@ -55,7 +60,25 @@ struct LinearCrossEntropy {
     Tensors vjp(Tensors const& x, Tensors const& y, Tensors const& dy) const;
 };
 
-/// (x, w, targets, lse, dnll[...]) -> (dx, dw f32[vocab, dim]); makes each chunk's logits again.
+/// What each of `blocks` blocks of the vocabulary says of the loss, `chunk` tokens at a time: (x[..., dim],
+/// w[vocab, dim], targets i32[...]) -> (lse f32[..., blocks], at_target f32[..., blocks]). The logit of a
+/// target in another block is -inf, and so is the lse of a block that is all padding.
+struct LinearLossBlocks {
+    static constexpr std::string_view name = "linear_loss_blocks";
+    std::int64_t chunk = 1024;
+    std::int64_t classes = 0;
+    std::int64_t blocks = 1;
+    using fields = Fields<&LinearLossBlocks::chunk, &LinearLossBlocks::classes, &LinearLossBlocks::blocks>;
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Cost cost(Metas const& in) const;
+    AnyOp localized(Metas const& in, Metas const& out) const;
+    Tensors define(Tensors const& x) const;
+};
+
+/// (x, w, targets, lse, dnll[...]) -> (dx, dw f32[vocab, dim]); makes each chunk's logits again. Blocks of
+/// the vocabulary give addends of dx.
 struct LinearCrossEntropyGradient {
     static constexpr std::string_view name = "linear_cross_entropy_gradient";
     std::int64_t chunk = 1024;
@@ -70,12 +93,14 @@ struct LinearCrossEntropyGradient {
 
 /// Loss and gradients in one pass, where dnll is known before the loss:
 /// (x, w, targets, dnll[...]) -> (nll, lse, dx, dw f32). Made by the fusion pass; each chunk's logits are
-/// made once.
+/// made once. `vocab` stays whole; the definition divides it into `blocks`.
 struct LinearCrossEntropyStep {
     static constexpr std::string_view name = "linear_cross_entropy_step";
     std::int64_t chunk = 1024;
     std::int64_t classes = 0;
-    using fields = Fields<&LinearCrossEntropyStep::chunk, &LinearCrossEntropyStep::classes>;
+    std::int64_t blocks = 1;
+    using fields = Fields<&LinearCrossEntropyStep::chunk, &LinearCrossEntropyStep::classes,
+                          &LinearCrossEntropyStep::blocks>;
 
     Metas infer(Metas const& in) const;
     Rule rule(Metas const& in) const;

@@ -203,7 +203,7 @@ class Localizer {
             l = to;
             placed(x, v.meta().shape, layout);
         }
-        if (mover.at_once && layouts_.reduced_inside)
+        if (mover.soon && layouts_.reduced_inside)
             for (auto const* n : mover.made) result_.inside.insert(n);
         held_[v] = convert(x, v.meta().shape, layout, held, false);
     }

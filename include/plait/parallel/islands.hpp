@@ -17,12 +17,11 @@ namespace plait {
 /// place r. Throws UsageError where the sizes do not multiply to the ranks.
 std::vector<int> place_ranks(MeshSizes const& sizes, std::vector<int> const& islands);
 
-/// How an axis lies: whether all ranks that differ in its coordinate alone are on one island, for all of
-/// them.
+/// How an axis lies: whether some ranks that differ in its coordinate alone are on different islands.
 struct AxisPlace {
     std::string name;
     int size = 1;
-    bool crosses = false;  // islands
+    bool crosses = false;
 };
 /// The axes of more than one rank, outermost first, over an order from place_ranks.
 std::vector<AxisPlace> axis_places(MeshSizes const& sizes, std::vector<int> const& islands,

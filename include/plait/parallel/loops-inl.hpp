@@ -18,13 +18,19 @@ namespace plait {
 namespace detail {
 
 struct LoopCutter {
-    LoopCutter(LocalGraph const& l, std::int64_t n, std::optional<Leaves> cut_into, bool always)
-        : local(l), graph(l.graph), count(n), loops(n > 1 || always), leaves(cut_into) {}
+    LoopCutter(LocalGraph const& l, std::int64_t n, std::optional<Leaves> cut_into, bool of_pipeline)
+        : local(l),
+          graph(l.graph),
+          count(n),
+          loops(n > 1 || of_pipeline),
+          pipeline(of_pipeline),
+          leaves(cut_into) {}
 
     LocalGraph const& local;
     Graph const& graph;
     std::int64_t count;
     bool loops;  // else everything runs once, in the recorded order
+    bool pipeline;
     std::optional<Leaves> leaves;
 
     ValueMap<AxisLayout> layout;  // of every value as its node leaves it
@@ -56,7 +62,8 @@ struct LoopCutter {
         });
         if (!sums || n.origin.phase == Phase::update) return false;
         if (local.inside.contains(&n)) return true;
-        return !leaves && !apart.contains(&n) && n.op.rule(metas_of(n.inputs)).passes;
+        // Along a pipeline an addend would cross with every micro-batch, their sum does once.
+        return !leaves && !pipeline && !apart.contains(&n) && n.op.rule(metas_of(n.inputs)).passes;
     }
 
     /// Nodes that would add up what different loops leave: they take the sums instead.
@@ -370,14 +377,14 @@ struct LoopCutter {
 }  // namespace detail
 
 PLAIT_INLINE Sections cut_loops(LocalGraph const& local, std::int64_t count, std::optional<Leaves> leaves,
-                                bool always) {
-    if (count == 1 && !leaves && !always) {
+                                bool pipeline) {
+    if (count == 1 && !leaves && !pipeline) {
         Sections s{local.graph, 1, {}, {}, local.place, 1, {}};
         for (auto const& n : local.graph.nodes)
             if (!source_of(*n)) s.section[n.get()] = 0;
         return s;
     }
-    return detail::LoopCutter(local, count, leaves, always).cut();
+    return detail::LoopCutter(local, count, leaves, pipeline).cut();
 }
 
 }  // namespace plait

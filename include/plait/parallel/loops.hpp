@@ -13,10 +13,11 @@ namespace plait {
 /// running totals; where a body reads such a total, an earlier loop makes it, holding only what it needs,
 /// because every node is placed as late as its readers allow. A block read after its loop, or by a later
 /// loop, is kept for all micro-batches. With `leaves` every sum over the batch is canonical, and what depends
-/// on the shape of a call runs leaf by leaf. With `always` one micro-batch makes loops as well, for a
-/// pipeline to divide. Throws UsageError where `count` does not divide the batch.
+/// on the shape of a call runs leaf by leaf. For a `pipeline` to divide, one micro-batch
+/// makes loops as well, and what two sums over the batch add up to is made after the loop. Throws UsageError
+/// where `count` does not divide the batch.
 Sections cut_loops(LocalGraph const& local, std::int64_t count, std::optional<Leaves> leaves = {},
-                   bool always = false);
+                   bool pipeline = false);
 /// The same for a graph of one rank.
 inline Sections cut_loops(Graph graph, std::int64_t count, std::optional<Leaves> leaves = {}) {
     return cut_loops(LocalGraph{std::move(graph), {}, {}, {}}, count, leaves);

@@ -13,7 +13,7 @@ namespace plait::detail {
 /// another dim the blocks are brought there and back.
 struct Mover {
     Mesh const& mesh;
-    bool at_once = true;            // a result is awaited where it is made, not where it is first read
+    bool soon = true;               // a result is awaited where it is made, not where it is first read
     std::vector<Node const*> made;  // what was recorded
 
     Value keep(Value v) {
@@ -21,7 +21,7 @@ struct Mover {
         return v;
     }
     Value apply(AnyOp op, Value const& x) { return keep({record(std::move(op), {x}), 0}); }
-    Value await(Value const& x) { return apply(Await{at_once}, x); }
+    Value await(Value const& x) { return apply(Await{soon}, x); }
 
     Value all_reduce(Value const& x, MeshAxis const& axis, Combine how) {
         return axis.size == 1 ? x : await(apply(AllReduce{axis.name, how}, x));

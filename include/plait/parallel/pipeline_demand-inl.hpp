@@ -132,6 +132,10 @@ class PipelineDemand {
             if (common && common->empty()) {
                 common.reset();
                 find_parts(*n);
+                check<UsageError>(!variables || parts_.contains(n.get()),
+                                  "stages: {} in '{}' reads variables that no rank of the pipeline has "
+                                  "together: put their modules into one stage",
+                                  n->op.name(), n->origin.path);
             }
             homes_[n.get()] = common;
         }

@@ -10,21 +10,20 @@
 #include "plait/parallel/stages.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <utility>
 
 namespace plait {
 namespace detail {
 
 /// The module of a path that a glob names: its shortest leading part that matches.
 inline std::string_view module_of(std::string_view glob, std::string_view path) {
-    for (std::size_t end = 0; end < path.size();) {
-        end = std::min(path.find('.', end + 1), path.size());
-        if (glob_matches(glob, path.substr(0, end))) return path.substr(0, end);
-    }
-    return {};
+    return shortest_part(path, [&](std::string_view part) { return glob_matches(glob, part); });
 }
 
-/// Costs of modules in the order of the program, and of what lies before and after them.
+/// Costs of modules in the order of the program, and of what lies before and after them; what lies between
+/// two goes with the first.
 struct ModuleCosts {
     std::vector<std::pair<std::string, double>> modules;
     double before = 0, after = 0;
@@ -38,8 +37,12 @@ inline ModuleCosts module_costs(Graph const& recorded, std::string_view glob) {
         auto module = module_of(glob, n->origin.path);
         auto it = std::find_if(costs.modules.begin(), costs.modules.end(),
                                [&](auto const& m) { return m.first == module; });
-        if (module.empty()) (costs.modules.empty() ? costs.before : costs.after) += flops;
-        else if (it == costs.modules.end()) costs.modules.emplace_back(module, flops);
+        if (module.empty()) {
+            (costs.modules.empty() ? costs.before : costs.after) += flops;
+            continue;
+        }
+        if (!costs.modules.empty()) costs.modules.back().second += std::exchange(costs.after, 0);
+        if (it == costs.modules.end()) costs.modules.emplace_back(module, flops);
         else it->second += flops;
     }
     return costs;
@@ -153,7 +156,7 @@ class StageFinder {
     }
 
     template <class Stage>
-    int from_inputs(Node const& n, Stage const& stage) const {
+    int from_inputs(Node const& n, Stage const& stage) {
         auto of = [&](Value const& v) {
             auto it = stage.find(v.node.get());
             return it == stage.end() ? -1 : it->second;
@@ -166,12 +169,35 @@ class StageFinder {
             if (!backward(*v.node)) latest = std::max(latest, s);
             else first_back = first_back < 0 ? s : std::min(first_back, s);
         }
-        if (backward(n)) return own >= 0 ? own : first_back >= 0 ? first_back : latest;
+        if (backward(n)) {
+            if (own >= 0) return own;
+            if (int forward = forward_stage(n.origin.path); forward >= 0) return forward;
+            return first_back >= 0 ? first_back : latest;
+        }
         check<UsageError>(own < 0 || latest <= own,
                           "stages: {} in stage {} reads from stage {}: stages must follow each other as the "
                           "program does",
                           n.origin.path, own, latest);
-        return own >= 0 ? own : latest;
+        int const at = own >= 0 ? own : latest;
+        if (at >= 0) note_forward(n.origin.path, at);
+        return at;
+    }
+    static std::string_view outer(std::string_view path) {
+        auto dot = path.rfind('.');
+        return path.substr(0, dot == std::string_view::npos ? 0 : dot);
+    }
+    /// Where the forward nodes of a path, or else of the smallest module around it that has any, all are; -1
+    /// where they are on several stages.
+    int forward_stage(std::string_view path) const {
+        for (; !path.empty(); path = outer(path))
+            if (auto it = forward_stage_.find(path); it != forward_stage_.end()) return it->second;
+        return -1;
+    }
+    void note_forward(std::string_view path, int stage) {
+        for (; !path.empty(); path = outer(path)) {
+            auto& known = forward_stage_.try_emplace(path, stage).first->second;
+            if (known != stage) known = -1;
+        }
     }
 
     /// What nothing before it says is with its first reader; what leaves the loop so, with the last stage.
@@ -245,21 +271,25 @@ class StageFinder {
     StageCut cut_;
     std::vector<std::shared_ptr<Node const>> nodes_;  // of the loop
     std::set<Node const*> staged_, back_;
+    std::map<std::string_view, int> forward_stage_;  // of paths and the modules around; -1: on several
 };
 
 }  // namespace detail
 
 PLAIT_INLINE int StageModules::of(std::string_view path) const {
-    for (std::size_t end = 0; end < path.size();) {
-        end = std::min(path.find('.', end + 1), path.size());
-        if (auto it = stage_of.find(path.substr(0, end)); it != stage_of.end()) return it->second;
-    }
-    return -1;
+    int stage = -1;
+    detail::shortest_part(path, [&](std::string_view part) {
+        auto it =
+            std::find_if(modules.begin(), modules.end(), [&](auto const& m) { return m.first == part; });
+        if (it != modules.end()) stage = it->second;
+        return it != modules.end();
+    });
+    return stage;
 }
 
 PLAIT_INLINE std::string StageModules::text() const {
     std::vector<std::string> lists(static_cast<std::size_t>(stages));
-    for (auto const& [path, stage] : stage_of) {
+    for (auto const& [path, stage] : modules) {
         auto& list = lists[static_cast<std::size_t>(stage)];
         list += (list.empty() ? "" : ", ") + path;
     }
@@ -282,7 +312,7 @@ PLAIT_INLINE StageModules find_stages(Graph const& recorded, std::vector<std::st
             globs[0], costs.modules.size(), stages);
         auto ends = detail::balanced(costs, count);
         for (std::size_t s = 0, i = 0; s < count; ++s)
-            for (; i < ends[s]; ++i) found.stage_of[costs.modules[i].first] = static_cast<int>(s);
+            for (; i < ends[s]; ++i) found.modules.emplace_back(costs.modules[i].first, static_cast<int>(s));
         return found;
     }
     check<UsageError>(globs.size() == count,
@@ -294,7 +324,10 @@ PLAIT_INLINE StageModules find_stages(Graph const& recorded, std::vector<std::st
             if (source_of(*n) || n->origin.phase != Phase::forward) continue;
             auto module = detail::module_of(globs[s], n->origin.path);
             if (module.empty()) continue;
-            auto [it, fresh] = found.stage_of.try_emplace(std::string(module), static_cast<int>(s));
+            auto it = std::find_if(found.modules.begin(), found.modules.end(),
+                                   [&](auto const& m) { return m.first == module; });
+            if (it == found.modules.end())
+                it = found.modules.emplace(it, std::string(module), static_cast<int>(s));
             check<UsageError>(it->second == static_cast<int>(s), "plan: stages: {} is in {} and in {}",
                               module, globs[static_cast<std::size_t>(it->second)], globs[s]);
             any = true;

@@ -4,9 +4,9 @@
 #include "plait/graph/sections.hpp"
 #include "plait/parallel/schedule.hpp"
 
-#include <map>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace plait {
@@ -15,7 +15,7 @@ namespace plait {
 /// first stage, what lies after the last of them with the last.
 struct StageModules {
     int stages = 1;
-    std::map<std::string, int, std::less<>> stage_of;  // by module path: "blocks.3"
+    std::vector<std::pair<std::string, int>> modules;  // path ("blocks.3") and stage, in program order
 
     /// The stage of the module that holds `path`, or -1.
     int of(std::string_view path) const;
@@ -40,9 +40,10 @@ struct StageCut {
 };
 
 /// A node's stage is its module's; outside of these a forward node goes with what it reads, or else with its
-/// first reader, and a backward node with the cotangents that come to it. B is what the cotangents that leave
-/// the stage are made from, and on the first stage the one that leaves its modules; W the rest of backward.
-/// Throws UsageError where a stage would read from a later one.
+/// first reader, and a backward node with the forward nodes of its module, or else, where those are on
+/// several stages, with the cotangents that come to it. B is what the cotangents that leave the stage are
+/// made from, and on the first stage the one that leaves its modules; W the rest of backward. Throws
+/// UsageError where a stage would read from a later one.
 StageCut cut_stages(Sections const& sections, StageModules const& modules);
 
 }  // namespace plait

@@ -6,6 +6,7 @@
 #include "plait/graph/pass.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/update.hpp"
+#include "plait/parallel/buckets.hpp"
 #include "plait/parallel/choose.hpp"
 #include "plait/parallel/convert.hpp"
 #include "plait/parallel/lines.hpp"
@@ -15,11 +16,13 @@
 #include "plait/passes/grouped_heads.hpp"
 #include "plait/passes/lower.hpp"
 #include "plait/passes/precision.hpp"
+#include "plait/passes/split_loss.hpp"
 #include "plait/train/compile.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <unordered_set>
 
 namespace plait {
 namespace detail {
@@ -120,8 +123,9 @@ inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns,
     return Leaves::of(g, micro_batches * ranks);
 }
 
-/// The blocks that shard lines cut heads into: with Bits::layout as many as the granularity has.
-inline std::int64_t head_blocks(Plan const& plan) {
+/// The blocks that shard lines cut heads and vocabulary into: with Bits::layout as many as the granularity
+/// has.
+inline std::int64_t tensor_blocks(Plan const& plan) {
     bool divided = std::any_of(plan.lines().begin(), plan.lines().end(),
                                [](PlanLine const& l) { return !l.stores && l.axis == "tensor"; });
     if (!divided) return 1;
@@ -130,7 +134,8 @@ inline std::int64_t head_blocks(Plan const& plan) {
 
 /// Lays the graph out; what would gather a sharded value gives way to its definition.
 inline std::pair<ResolvedLines, Layouts> lay_out_program(Plan const& plan, Graph& graph, State const& state) {
-    graph = spread_grouped_heads(graph, head_blocks(plan));
+    auto ways = tensor_blocks(plan);
+    graph = split_losses(spread_grouped_heads(graph, ways), ways);
     for (;;) {
         auto lines = resolve_lines(plan, graph, state.variables());
         auto layouts = lay_out(graph, lines, plan.mesh(), plan.bits());
@@ -173,15 +178,19 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     StageModules stages;
     if (pipeline) {
         schedule = plan.schedule();
-        stages = find_stages(recorded, plan.stages(), schedule.stages);
+        // Another program of the state may weigh its modules otherwise, but finds the weights where they are.
+        stages = state->stages().empty() ? find_stages(recorded, plan.stages(), schedule.stages)
+                                         : StageModules{schedule.stages, state->stages()};
+        state->set_stages(stages.modules);
     }
     Graph passed = run_passes(recorded, plan, backend, stages);
     auto [lines, layouts] = lay_out_program(plan, passed, *state);
     watch(passed, plan);
     std::optional<std::int64_t> tensor_leaves;
     if (plan.bits() == Bits::layout) tensor_leaves = plan.granularity().tensor;
-    auto sections = cut_loops(localize(passed, layouts, mesh, tensor_leaves), micro_batches,
-                              leaves_of(plan, columns, micro_batches), pipeline);
+    auto local = share_reductions(localize(passed, layouts, mesh, tensor_leaves), mesh,
+                                  [&](std::string_view path) { return stages.of(path); });
+    auto sections = cut_loops(local, micro_batches, leaves_of(plan, columns, micro_batches), pipeline);
     Holders holders;
     if (pipeline) {
         auto cut = cut_stages(sections, stages);
@@ -190,10 +199,15 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
         sections = std::move(share.sections);
         holders = std::move(share.holders);
     }
+    std::unordered_set<Variable const*> used;
+    for (auto const& n : passed.nodes)
+        if (auto const* s = source_of(*n)) used.insert(s->variable.lock().get());
     for (auto const& v : state->variables()) {
+        if (state->settled() && !used.contains(v.get())) continue;
         auto [shape, place] = block_of(*v, lines.variables.at(v.get()), mesh, holders);
         state->set_block(*v, shape, place);
     }
+    state->settle();
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
     return Step(std::move(program),
                 {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections),

@@ -14,12 +14,12 @@ struct LinearLoss {
     DType type = DType::f32, wide = DType::f32;
     bool loss = false, gradient = false;  // what is wanted
 
-    /// Only the first `classes` rows of w are read where that is not 0, as if there were no others.
-    LinearLoss(Meta const& x, Meta const& w, std::int64_t chunk_tokens, std::int64_t classes, bool with_loss,
+    /// Only the first `counted` rows of w are read, as if there were no others.
+    LinearLoss(Meta const& x, std::int64_t counted, std::int64_t chunk_tokens, bool with_loss,
                bool with_gradient)
         : tokens(matrix_rows(x.shape)),
           dim(matrix_columns(x.shape)),
-          vocab(classes > 0 ? classes : w.shape.begin()[0]),
+          vocab(counted),
           chunk(larger(1, smaller(chunk_tokens, tokens))),
           type(x.dtype),
           wide(x.dtype == DType::f64 ? DType::f64 : DType::f32),
@@ -65,30 +65,30 @@ struct LinearLossOperands {
     Buffer const *nll, *lse, *dx, *dw;
 };
 
-/// lse and nll of a row of logits.
+/// lse of a row of logits: -inf where there are none.
 template <class C>
-inline void row_loss(C const* a, std::int64_t n, std::int32_t target, C& nll, C& lse) {
+inline C row_lse(C const* a, std::int64_t n) {
+    if (n == 0) return -__builtin_inf();
     C most = row_max(a, n);
     C sum = sum_lanes<C>(
         n, [&](std::int64_t i, auto count)
                __attribute__((always_inline)) { return exp(load<C>(a + i, count) - most); });
-    lse = most + log_of(sum);
-    nll = target < 0 ? C(0) : lse - a[target];
+    return most + log_of(sum);
 }
-/// The gradient of a row of logits; it may take their place.
+/// The gradient of a row of logits, whose target is at `at`, if not -1; it may take their place.
 template <class C>
-inline void row_gradient(C const* a, std::int64_t n, std::int32_t target, C lse, C dnll, C* d) {
-    C at_target = target < 0 ? C(0) : (exp(splat<Vector<C>>(a[target] - lse))[0] - C(1)) * dnll;
-    C scale = target < 0 ? C(0) : dnll;
+inline void row_gradient(C const* a, std::int64_t n, std::int64_t at, C lse, C dnll, C* d) {
+    C at_target = at < 0 ? C(0) : (exp(splat<Vector<C>>(a[at] - lse))[0] - C(1)) * dnll;
     for_lanes<C>(
         n, [&](std::int64_t i, auto count) __attribute__((always_inline)) {
-            store<C>(d + i, exp(load<C>(a + i, count) - lse) * scale, count);
+            store<C>(d + i, exp(load<C>(a + i, count) - lse) * dnll, count);
         });
-    if (target >= 0) d[target] = at_target;
+    if (at >= 0) d[at] = at_target;
 }
 
 template <class C>
-inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossOperands const& o, bool add) {
+inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossOperands const& o,
+                        Classes const& classes, bool add) {
     auto gemm_bytes = l.gemm_bytes(), worker_bytes = l.tile_bytes() + gemm_bytes;
     auto* dlogits = call.workspace;
     auto scratch = [&](int worker) { return call.workspace + l.chunk_bytes() + worker * worker_bytes; };
@@ -103,15 +103,15 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
             for (std::int64_t r = 0; r < t.shape.m; ++r) {
                 auto token = first + t.row + r;
                 auto target = o.targets->as<std::int32_t const>()[token];
-                if (target >= l.vocab) outside_table(call, target, l.vocab);
+                auto at = classes.local(call, target);
                 C* a = room + r * l.vocab;
-                C lse = l.loss ? C(0) : o.lse_in->as<C const>()[token];
+                C lse = l.loss ? row_lse<C>(a, l.vocab) : o.lse_in->as<C const>()[token];
                 if (l.loss) {
-                    row_loss(static_cast<C const*>(a), l.vocab, target, o.nll->as<C>()[token], lse);
+                    o.nll->as<C>()[token] = at < 0 ? C(0) : lse - a[at];
                     o.lse->as<C>()[token] = lse;
                 }
                 if (!l.gradient) continue;
-                row_gradient(static_cast<C const*>(a), l.vocab, target, lse, o.dnll->as<C const>()[token], a);
+                row_gradient(a, l.vocab, at, lse, target < 0 ? C(0) : o.dnll->as<C const>()[token], a);
                 if (l.apart()) write<C>({dlogits, l.type}, (t.row + r) * l.vocab, a, l.vocab);
             }
         });
@@ -133,35 +133,74 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
     std::memset(o.dw->data + written, 0, static_cast<std::size_t>(o.dw->meta.bytes() - written));
 }
 
-inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossOperands const& o, int dw) {
+/// `dw` is the number of that output, -1 without one.
+inline void linear_loss(KernelCall const& call, std::int64_t chunk, Classes const& classes, bool loss,
+                        LinearLossOperands const& o, int dw) {
     bool add = dw >= 0 && (call.accumulate >> dw & 1);
-    with_floating_type(call, *o.x, [&](auto zero) { linear_loss<decltype(zero)>(call, l, o, add); });
+    LinearLoss l(o.x->meta, classes.counted(), chunk, loss, dw >= 0);
+    with_floating_type(call, *o.x, [&](auto zero) { linear_loss<decltype(zero)>(call, l, o, classes, add); });
 }
 
 inline void linear_cross_entropy(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearCrossEntropy>();
-    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, true, false);
-    linear_loss(call, l, {in, in + 1, in + 2, nullptr, nullptr, out, out + 1, nullptr, nullptr}, -1);
+    linear_loss(call, op.chunk, Classes(in[1], 0, op.classes), true,
+                {in, in + 1, in + 2, nullptr, nullptr, out, out + 1, nullptr, nullptr}, -1);
 }
 inline void linear_cross_entropy_gradient(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearCrossEntropyGradient>();
-    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, false, true);
-    linear_loss(call, l, {in, in + 1, in + 2, in + 3, in + 4, nullptr, nullptr, out, out + 1}, 1);
+    linear_loss(call, op.chunk, Classes(in[1], 0, op.classes), false,
+                {in, in + 1, in + 2, in + 3, in + 4, nullptr, nullptr, out, out + 1}, 1);
 }
 inline void linear_cross_entropy_step(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearCrossEntropyStep>();
-    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, true, true);
-    linear_loss(call, l, {in, in + 1, in + 2, nullptr, in + 3, out, out + 1, out + 2, out + 3}, 3);
+    linear_loss(call, op.chunk, Classes(in[1], 0, op.classes), true,
+                {in, in + 1, in + 2, nullptr, in + 3, out, out + 1, out + 2, out + 3}, 3);
+}
+
+inline void linear_loss_blocks(KernelCall const& call) {
+    Buffer const *in = call.in.data(), *out = call.out.data();
+    auto const& op = call.attributes<LinearLossBlocks>();
+    Classes classes(in[1], 0, op.classes);
+    LinearLoss l(in[0].meta, classes.counted(), op.chunk, true, false);
+    auto const rows = classes.count / op.blocks;  // of a block
+    auto gemm_bytes = l.gemm_bytes(), worker_bytes = l.tile_bytes() + gemm_bytes;
+    with_floating_type(call, in[0], [&](auto zero) {
+        using C = decltype(zero);
+        auto *lse = out[0].as<C>(), *at_target = out[1].as<C>();
+        if (l.vocab == 0)  // nothing but padding, and no tile
+            for (std::int64_t i = 0; i < l.tokens * op.blocks; ++i) lse[i] = at_target[i] = -__builtin_inf();
+        for (std::int64_t start = 0; start < l.tokens; start += l.chunk) {
+            auto logits = l.logits(smaller(l.chunk, l.tokens - start));
+            run_tiles(call, logits.count(), [&](std::int64_t i, int worker) {
+                auto t = logits.tile(i);
+                auto* scratch = call.workspace + worker * worker_bytes;
+                auto* room = scratch + gemm_bytes;
+                multiply(t.shape, element(in[0], start * l.dim + t.a), in[1].data, room, scratch);
+                for (std::int64_t r = 0; r < t.shape.m; ++r) {
+                    auto token = start + t.row + r;
+                    auto at = classes.local(call, in[2].as<std::int32_t const>()[token]);
+                    C const* a = reinterpret_cast<C const*>(room) + r * l.vocab;
+                    for (std::int64_t b = 0; b < op.blocks; ++b) {
+                        auto first = smaller(b * rows, l.vocab), end = smaller(first + rows, l.vocab);
+                        lse[token * op.blocks + b] = row_lse<C>(a + first, end - first);
+                        at_target[token * op.blocks + b] = at >= first && at < end ? a[at] : -__builtin_inf();
+                    }
+                }
+            });
+        }
+    });
 }
 
 template <class O>
 inline std::int64_t linear_loss_workspace(AnyOp const& op, Metas const& in, int workers, bool loss,
                                           bool gradient) {
     auto const& o = *op.as<O>();
-    return LinearLoss(in.data()[0], in.data()[1], o.chunk, o.classes, loss, gradient).workspace(workers);
+    auto rows = in.data()[1].shape.begin()[0];
+    return LinearLoss(in.data()[0], o.classes > 0 ? smaller(o.classes, rows) : rows, o.chunk, loss, gradient)
+        .workspace(workers);
 }
 inline std::int64_t linear_cross_entropy_workspace(AnyOp const& op, Metas const& in, Metas const&,
                                                    int workers) {
@@ -174,6 +213,10 @@ inline std::int64_t linear_cross_entropy_gradient_workspace(AnyOp const& op, Met
 inline std::int64_t linear_cross_entropy_step_workspace(AnyOp const& op, Metas const& in, Metas const&,
                                                         int workers) {
     return linear_loss_workspace<LinearCrossEntropyStep>(op, in, workers, true, true);
+}
+inline std::int64_t linear_loss_blocks_workspace(AnyOp const& op, Metas const& in, Metas const&,
+                                                 int workers) {
+    return linear_loss_workspace<LinearLossBlocks>(op, in, workers, true, false);
 }
 
 }  // namespace plait::cpu::PLAIT_CPU_TARGET

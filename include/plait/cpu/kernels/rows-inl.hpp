@@ -92,19 +92,20 @@ inline std::int64_t softmax_gradient_workspace(AnyOp const&, Metas const& in, Me
     return in.data()[0].dtype == DType::bf16 ? rows_workspace(in.data()[0], workers, 3) : 0;
 }
 
-/// The part of the classes, the last dim, that a block holds. Those from `limit` on are padding; 0: none is.
+/// The part of the classes, one dim, that a block holds. Those from `limit` on are padding; 0: none is.
 struct Classes {
     std::int64_t origin = 0, count, all;
 
-    explicit Classes(Buffer const& x, std::int64_t limit = 0)
-        : count(x.meta.shape.begin()[x.meta.shape.rank() - 1]), all(count) {
-        int last = x.meta.shape.rank() - 1;
+    Classes(Buffer const& x, int dim, std::int64_t limit) : count(x.meta.shape.begin()[dim]), all(count) {
         if (!x.block.logical.empty()) {
-            origin = x.block.origin.begin()[last];
-            all = x.block.logical.begin()[last];
+            origin = x.block.origin.begin()[dim];
+            all = x.block.logical.begin()[dim];
         }
         if (limit > 0) all = limit;
     }
+
+    /// Of a last dim.
+    explicit Classes(Buffer const& x, std::int64_t limit = 0) : Classes(x, x.meta.shape.rank() - 1, limit) {}
 
     /// Those of the block that are no padding; they come first.
     std::int64_t counted() const { return larger(0, smaller(count, all - origin)); }
@@ -146,7 +147,7 @@ inline std::int64_t cross_entropy_workspace(AnyOp const&, Metas const& in, Metas
 inline void pick(KernelCall const& call) {
     Buffer const &x = call.in.data()[0], &y = call.out.data()[0];
     auto const* index = call.in.data()[1].as<std::int32_t const>();
-    Classes classes(x);
+    Classes classes(x, call.attributes<Pick>().classes);
     std::int64_t size = bytes_of(x.meta.dtype, 1);
     for (std::int64_t r = 0; r < y.meta.elements(); ++r) {
         auto at = classes.local(call, index[r]);
