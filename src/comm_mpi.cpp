@@ -79,24 +79,52 @@ class MpiCommunicator final : public Communicator, Watch {
     int world_rank(int r) const { return members_.world[static_cast<std::size_t>(r)]; }
     int tag(Channel channel) const { return 4 * context_ + static_cast<int>(channel); }
 
-    void overdue(Operation const& op) noexcept override {
-        std::optional<CommunicationError> why;
-        {
-            std::lock_guard lock(mutex_);
-            if (op.call.is_message()) {
-                for (auto const& m : active_) {
-                    if (m->op.get() != &op || m->agreed) continue;
-                    why = members_.missing({op.call.peer}, {rank()}, op.call, world_->limit_seconds);
-                }
-            } else {
-                std::vector<int> late, there;
-                for (int r = 0; r < size(); ++r)
-                    (arrived_[static_cast<std::size_t>(r)] ? there : late).push_back(r);
-                if (!late.empty()) why = members_.missing(late, there, present_, world_->limit_seconds);
-            }
+    /// Who has not come to a call, who has, and the call.
+    struct Late {
+        std::vector<int> late{}, there{};
+        Call call{};
+    };
+    Late late_for(Operation const& op) {
+        std::lock_guard lock(mutex_);
+        if (op.call.is_message()) {
+            for (auto const& m : active_)
+                if (m->op.get() == &op && !m->agreed) return {{op.call.peer}, {rank()}, op.call};
+            return {};
         }
-        if (why) world_->fail(*why);
+        Late who{.call = present_};
+        for (int r = 0; r < size(); ++r)
+            (arrived_[static_cast<std::size_t>(r)] ? who.there : who.late).push_back(r);
+        return who;
     }
+
+    /// All who wait for one rank run into the limit together, and so do those who wait for them. A rank that
+    /// waits itself is not what is missing, and of those who know what is, the lowest speaks first.
+    void overdue(Operation const& op) noexcept override {
+        using Clock = Operation::Clock;
+        auto const turn = std::chrono::milliseconds(100) * (1 + std::min(world_->rank, 19));
+        auto const last = Clock::now() + std::chrono::duration<double>(world_->limit_seconds);
+        for (;;) {
+            std::vector<int> asked;
+            for (int r : late_for(op).late) asked.push_back(world_rank(r));
+            if (asked.empty()) return;
+            world_->ask(asked);
+            for (auto const end = Clock::now() + turn; Clock::now() < end;) {
+                world_->waits(asked.front());  // hears what has come
+                if (world_->failed()) return;
+                std::this_thread::sleep_for(std::chrono::milliseconds(2));
+            }
+            auto who = late_for(op);
+            if (who.late.empty()) return;
+            auto missing = who.late;
+            std::erase_if(missing, [&](int r) { return world_->waits(world_rank(r)); });
+            // Where all wait for each other, all are named.
+            if (missing.empty() && Clock::now() < last) continue;
+            if (!missing.empty()) who.late = missing;
+            world_->fail(members_.missing(who.late, who.there, who.call, world_->limit_seconds));
+            return;
+        }
+    }
+    void waits(bool now) noexcept override { world_->waits(now); }
     void unwinding(Call const* during) noexcept override { world_->fail(members_.unwinding(rank(), during)); }
 
     /// Returns when `requests` are done; messages go on meanwhile.

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <list>
 #include <map>
@@ -22,7 +23,7 @@ namespace plait::mpi {
 class World;
 
 /// Four tags belong to each communicator, from 4 * its context; the first four are the world's own.
-inline constexpr int world_context = 1, end_tag = 0, failure_tag = 3;
+inline constexpr int world_context = 1, end_tag = 0, failure_tag = 1, ask_tag = 2, answer_tag = 3;
 
 /// MPI requests that touch one piece of memory; what is not done at the end of their scope is given up, so
 /// that nothing arrives there later.
@@ -59,9 +60,9 @@ struct Farewell {
     }
 };
 
-/// This process's MPI: headers of the contract on one duplicate of MPI_COMM_WORLD, payload on another. Parts
-/// of the world are told apart by tags. All MPI calls are made under one lock, and none of them blocks but
-/// the first and last.
+/// This process's MPI: headers of the contract on one duplicate of MPI_COMM_WORLD, payload on another, what
+/// ranks tell each other at any time on a third. Parts of the world are told apart by tags. All MPI calls are
+/// made under one lock, and none of them blocks but the first and last.
 class World {
   public:
     explicit World(double limit) : limit_seconds(limit) {
@@ -76,6 +77,7 @@ class World {
         finalises_ = !initialised;
         MPI_Comm_dup(MPI_COMM_WORLD, &heads_);
         MPI_Comm_dup(MPI_COMM_WORLD, &payload_);
+        MPI_Comm_dup(MPI_COMM_WORLD, &notices_);
         MPI_Comm_rank(heads_, &rank);
         MPI_Comm_size(heads_, &size);
     }
@@ -89,6 +91,7 @@ class World {
         bool all_end = !failed() || all_have_ended();
         leaving_.clear();
         if (!all_end) return;  // MPI_Finalize would wait; mpirun ends the job when this process exits
+        MPI_Comm_free(&notices_);
         MPI_Comm_free(&payload_);
         MPI_Comm_free(&heads_);
         if (finalises_) MPI_Finalize();
@@ -152,7 +155,7 @@ class World {
         for (int r = 0; r < size; ++r) {
             MPI_Request request;
             if (r == rank) continue;
-            MPI_Isend(&farewell_, sizeof farewell_, MPI_BYTE, r, failure_tag, heads_, &request);
+            MPI_Isend(&farewell_, sizeof farewell_, MPI_BYTE, r, failure_tag, notices_, &request);
             MPI_Request_free(&request);
         }
     }
@@ -163,6 +166,23 @@ class World {
     void check_failure() const {
         std::lock_guard lock(mutex_);
         if (failure_) throw *failure_;
+    }
+
+    /// Of this rank's thread: whether it waits in a call from now on, which other ranks may ask.
+    void waits(bool now) { waits_ += now ? 1 : -1; }
+    /// Asks ranks whether they wait in a call.
+    void ask(std::vector<int> const& ranks) {
+        std::lock_guard lock(mutex_);
+        for (int r : ranks) {
+            waiting_.erase(r);
+            notice(r, ask_tag);
+        }
+    }
+    /// Whether rank `r`, which was asked, has said that it waits.
+    bool waits(int r) {
+        std::lock_guard lock(mutex_);
+        hear();
+        return waiting_.contains(r);
     }
 
     /// Tells rank `to` that a communicator has ended (`later`: when the world does), and expects the same of
@@ -215,21 +235,36 @@ class World {
         for (std::int64_t at = 0; at < bytes; at += most) f(at, static_cast<int>(std::min(most, bytes - at)));
     }
 
+    void notice(int to, int tag) {
+        MPI_Request request;
+        MPI_Isend(nullptr, 0, MPI_BYTE, to, tag, notices_, &request);
+        MPI_Request_free(&request);
+    }
+
+    /// Takes what others have told, and answers.
     void hear() {
-        int there = 0;
-        MPI_Iprobe(MPI_ANY_SOURCE, failure_tag, heads_, &there, MPI_STATUS_IGNORE);
-        if (!there) return;
-        Farewell theirs;
-        MPI_Recv(&theirs, sizeof theirs, MPI_BYTE, MPI_ANY_SOURCE, failure_tag, heads_, MPI_STATUS_IGNORE);
-        if (!failure_) failure_ = theirs.error();
+        for (;;) {
+            int there = 0;
+            MPI_Status status;
+            MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, notices_, &there, &status);
+            if (!there) return;
+            auto const from = status.MPI_SOURCE, tag = status.MPI_TAG;
+            Farewell theirs;
+            MPI_Recv(&theirs, sizeof theirs, MPI_BYTE, from, tag, notices_, MPI_STATUS_IGNORE);
+            if (tag == failure_tag && !failure_) failure_ = theirs.error();
+            if (tag == ask_tag && waits_ > 0) notice(from, answer_tag);
+            if (tag == answer_tag) waiting_.insert(from);
+        }
     }
 
     mutable std::mutex mutex_;
-    MPI_Comm heads_ = MPI_COMM_NULL, payload_ = MPI_COMM_NULL;
+    MPI_Comm heads_ = MPI_COMM_NULL, payload_ = MPI_COMM_NULL, notices_ = MPI_COMM_NULL;
     bool finalises_ = false;
     std::optional<CommunicationError> failure_;
     Farewell farewell_;
     std::list<Leaving> leaving_;
+    std::atomic<int> waits_ = 0;
+    std::set<int> waiting_;  // of the ranks that were asked last
 };
 
 inline Requests::~Requests() { world_.give_up(*this); }

@@ -45,7 +45,8 @@ RecordedValue value_of(Json const& j) {
     v.squares = number(j.at("squares")), v.largest = number(j.at("largest"));
     v.block = j.contains("block") ? shape_of(j.at("block")) : v.meta.shape;
     if (j.contains("origins"))
-        for (auto const& o : j.at("origins")) v.origins.push_back(shape_of(o));
+        for (auto const& o : j.at("origins"))
+            v.origins.push_back(o.is_null() ? std::nullopt : std::optional(shape_of(o)));
     v.odd_rank = j.value("odd_rank", -1);
     return v;
 }
@@ -86,7 +87,7 @@ void RecordingWriter::write(std::vector<RecordedValue> const& values) {
                {"largest", number(v.largest)}};
         if (!v.origins.empty()) {
             j["block"] = dims_of(v.block);
-            for (auto const& o : v.origins) j["origins"].push_back(dims_of(o));
+            for (auto const& o : v.origins) j["origins"].push_back(o ? Json(dims_of(*o)) : Json());
         }
         if (v.odd_rank >= 0) j["odd_rank"] = v.odd_rank;
         line(j.dump());

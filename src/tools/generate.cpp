@@ -116,10 +116,6 @@ class Printer {
     std::size_t next_ = 0;
 };
 
-double seconds(Sequence::Clock::time_point from, Sequence::Clock::time_point to) {
-    return std::chrono::duration<double>(to - from).count();
-}
-
 void print_speed(Generation const& g, double all_seconds) {
     std::int64_t made = 0;
     for (auto const& s : g.sequences) made += static_cast<std::int64_t>(s.made());
@@ -127,7 +123,7 @@ void print_speed(Generation const& g, double all_seconds) {
     std::string moved;
     if (g.moves > 0) moved = fmt::format(", the window moved {} times", g.moves);
     fmt::print(stderr, "plait generate: {} tokens in {:.2f} s; first after {:.1f} ms, then {:.1f} tok/s{}\n",
-               made, all_seconds, 1000 * seconds(one.began, one.first),
+               made, all_seconds, 1000 * seconds_between(one.began, one.first),
                g.decode_seconds > 0 ? static_cast<double>(g.decoded) / g.decode_seconds : 0.0, moved);
 }
 
@@ -173,7 +169,7 @@ int generate(GenerateArguments const& a) {
     Printer printer(generation.sequences, a.json);
     auto begin = Sequence::Clock::now();
     generation.run([&](std::size_t i) { printer.show(i); });
-    if (!a.quiet) print_speed(generation, seconds(begin, Sequence::Clock::now()));
+    if (!a.quiet) print_speed(generation, seconds_between(begin, Sequence::Clock::now()));
     return 0;
 }
 

@@ -3,13 +3,10 @@
 #include <algorithm>
 
 namespace plait::tools {
-namespace {
 
-double seconds(Sequence::Clock::time_point from, Sequence::Clock::time_point to) {
+double seconds_between(Sequence::Clock::time_point from, Sequence::Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
 }
-
-}  // namespace
 
 Decoder make_decoder(Model const& model, std::shared_ptr<State> state, std::int64_t slots,
                      std::int64_t context, std::int64_t chunk, DType compute) {
@@ -31,7 +28,7 @@ void write_weight(State& state, Variable const& v, Array const& values) {
 }
 
 double Sequence::tokens_per_second() const {
-    auto time = seconds(began, last);
+    auto time = seconds_between(began, last);
     return time > 0 ? static_cast<double>(made()) / time : 0;
 }
 
@@ -84,7 +81,7 @@ void Generation::run(std::function<void(std::size_t)> const& show) {
         if (!decoding) continue;
         auto begin = Sequence::Clock::now();
         auto all = decoder_.decode(step);
-        decode_seconds += seconds(begin, Sequence::Clock::now());
+        decode_seconds += seconds_between(begin, Sequence::Clock::now());
         decoded += decoding;
         auto vocab = static_cast<std::size_t>(all.shape()[1]);
         for (std::size_t s = 0; s < step.size(); ++s)

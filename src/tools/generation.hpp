@@ -45,6 +45,9 @@ struct Sequence {
     double tokens_per_second() const;
 };
 
+/// From one time to another, in seconds.
+double seconds_between(Sequence::Clock::time_point from, Sequence::Clock::time_point to);
+
 /// The prompts as tokens; an empty one begins as a document does.
 std::vector<Sequence> sequences_of(std::vector<std::string> const& prompts, TextCodec const& codec,
                                    std::string const& stop);

@@ -58,8 +58,19 @@ std::string layout_text(Sections const& sections) {
     return text;
 }
 
+/// What the stages of a pipeline have, the order of their pieces by unit times, and how many micro-batches
+/// are between their F and their W at most.
+std::string pipeline_text(StageModules const& modules, Schedule const& schedule) {
+    auto text = modules.text() + "\n" + schedule_text(schedule, check_schedule(schedule)) + "alive   ";
+    for (auto n : live_counts(schedule, {}, schedule.rank_of_stage)) text += fmt::format("{} ", n);
+    text += "by rank,";
+    for (auto n : live_counts(schedule)) text += fmt::format(" {}", n);
+    return text + " by stage\n\n";
+}
+
 /// What the plan comes to: below each preset the lines that it stands for.
-std::string plan_text(PlanConfig const& config, Plan const& plan) {
+std::string plan_text(PlanConfig const& config, Programs const& programs) {
+    auto const& plan = programs.plan;
     std::string text;
     auto entry = [&](std::string_view name, std::string const& value) {
         text += fmt::format("{:<15}{}\n", name, value);
@@ -80,17 +91,11 @@ std::string plan_text(PlanConfig const& config, Plan const& plan) {
         if (made.size() == 1 && to_string(made.front()) == line) continue;
         for (auto const& l : made) text += "    " + to_string(l) + "\n";
     }
-    return text;
-}
-
-/// What the stages of a pipeline have, the order of their pieces by unit times, and how many micro-batches
-/// are between their F and their W at most.
-std::string pipeline_text(StageModules const& modules, Schedule const& schedule) {
-    auto text = modules.text() + "\n" + schedule_text(schedule, check_schedule(schedule)) + "alive   ";
-    for (auto n : live_counts(schedule, {}, schedule.rank_of_stage)) text += fmt::format("{} ", n);
-    text += "by rank,";
-    for (auto n : live_counts(schedule)) text += fmt::format(" {}", n);
-    return text + " by stage\n\n";
+    auto const& dumps = programs.train.dumps();
+    if (!dumps.sections.pipeline) return text;
+    for (auto const& glob : config.stages.list) entry("stages of", glob);
+    entry("schedule", dumps.schedule.name);
+    return text + pipeline_text(dumps.modules, dumps.schedule);
 }
 
 std::string order_text(Step const& step) {
@@ -126,7 +131,7 @@ OutsideMemory measure_outside(std::int64_t text, int workers) {
     return outside;
 }
 
-std::string memory_text(Programs const& programs, OutsideMemory const& outside) {
+std::string memory_text(Config const& config, Programs const& programs, OutsideMemory const& outside) {
     auto t = programs.train.memory();
     std::string text = "in the arena, exact:\n";
     text += row("weights", t.weights);
@@ -149,9 +154,10 @@ std::string memory_text(Programs const& programs, OutsideMemory const& outside) 
     text += row("checkpoint", programs.snapshot_bytes,
                 programs.snapshot_bytes ? "exact: a copy that is written while training goes on"
                                         : "written straight from the arena");
-    text += row(
-        "samples", programs.sample_bytes,
-        programs.sample_bytes ? "exact: weights and cache of what draws them, on rank 0" : "none are drawn");
+    text += row("samples", programs.sample_bytes,
+                programs.sample_bytes         ? "exact: weights and cache of what draws them, on rank 0"
+                : config.run.sample_every > 0 ? "rank 0 draws them"
+                                              : "none are drawn");
     text += row("in all", programs.all_bytes() + outside.process + outside.libraries + outside.text);
     return text;
 }
@@ -171,12 +177,12 @@ std::string dry_run_text(Config const& config, Programs const& programs, RankPla
     text += fmt::format("batch       {} x {} tokens, micro-batches: {}\n", config.data.batch, config.data.seq,
                         config.plan.micro_batches);
     if (mesh.ranks() == 1) text += "memory of the rank\n";
-    else if (mesh.axis("pipeline").size == 1)
+    else if (mesh.rank() == 0 && mesh.axis("pipeline").size == 1)
         text += fmt::format("memory of one of the {}, rank 0\n", ranks_text(mesh));
     else
         text += fmt::format("memory of the one of the {} that has most, rank {}\n", ranks_text(mesh),
                             mesh.rank());
-    return text + memory_text(programs, outside);
+    return text + memory_text(config, programs, outside);
 }
 
 std::string dump_text(Dump const& dump, Config const& config, Programs const& programs) {
@@ -195,11 +201,11 @@ std::string dump_text(Dump const& dump, Config const& config, Programs const& pr
         case Dump::What::schedule:
             return order_text(step);
         case Dump::What::memory:
-            return memory_text(programs, measure_outside(0, programs.state->backend().workers()));
+            return memory_text(config, programs, measure_outside(0, programs.state->backend().workers()));
         case Dump::What::program:
             return step.program().text();
         case Dump::What::plan:
-            return plan_text(config.plan, programs.plan);
+            return plan_text(config.plan, programs);
     }
     return {};
 }

@@ -18,7 +18,7 @@ struct OutsideMemory {
 OutsideMemory measure_outside(std::int64_t text, int workers);
 
 /// Arena rows by kind, exact; rows outside it; and the sum.
-std::string memory_text(Programs const& programs, OutsideMemory const& outside);
+std::string memory_text(Config const& config, Programs const& programs, OutsideMemory const& outside);
 
 /// What --dry-run prints: parameters, mesh and how its axes lie on islands, memory of a rank.
 std::string dry_run_text(Config const& config, Programs const& programs, RankPlaces const& places,

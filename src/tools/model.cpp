@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <set>
+#include <map>
 
 #include "plait/autograd/gradients.hpp"
 #include "plait/graph/glob.hpp"
@@ -86,23 +86,28 @@ Tensor limit_of(std::shared_ptr<float const> limit) {
     });
 }
 
-/// What this rank copies of the state when it saves while training goes on: its share of the distinct blocks.
-std::int64_t planned_snapshot(Programs const& programs) {
+/// What each rank copies of the state when it saves while training goes on: its share of the distinct
+/// blocks. Nothing where it saves at the end alone.
+std::vector<std::int64_t> planned_snapshots(Config const& config, Programs const& programs) {
     auto const& variables = programs.state->variables();
     auto const& mesh = programs.plan.mesh();
+    std::vector<std::int64_t> bytes(static_cast<std::size_t>(mesh.ranks()));
+    if (config.checkpoint.every == 0) return bytes;
     auto const lines = resolve_lines(programs.plan, programs.train.dumps().passed, variables);
     auto const& holders = programs.train.dumps().holders;
     std::vector<std::int64_t> places;
+    std::vector<std::int64_t> sizes;
     for (int r = 0; r < mesh.ranks(); ++r) {
         auto const other = mesh.seen_by(r);
         for (auto const& v : variables) {
             auto const [shape, place] = block_of(*v, lines.variables.at(v.get()), other, holders);
             places.push_back(BlockHolders::place_number(shape, place));
+            sizes.push_back(placed_bytes({v->meta.dtype, shape}));
         }
     }
-    std::int64_t bytes = 0;
-    for (auto v : BlockHolders(std::move(places), variables.size()).written_by(mesh.rank()))
-        bytes += placed_bytes(programs.state->block_of(*variables[v]));
+    auto const written = BlockHolders(std::move(places), variables.size()).written();
+    for (std::size_t r = 0; r < bytes.size(); ++r)
+        for (auto v : written[r]) bytes[r] += sizes[r * variables.size() + v];
     return bytes;
 }
 
@@ -181,20 +186,28 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
                         limit};
     };
     auto programs = std::visit(compile_both, model);
-    if (config.checkpoint.every > 0) programs.snapshot_bytes = planned_snapshot(programs);
+    programs.snapshot_bytes = planned_snapshots(config, programs)[static_cast<std::size_t>(mesh.rank())];
     return programs;
 }
 
 std::optional<Programs> compile_larger(Config const& config, std::shared_ptr<Backend> const& backend,
                                        Programs const& than) {
+    auto const& here = than.plan.mesh();
+    auto const snapshots = planned_snapshots(config, than);
+    // Ranks of one stage have arenas of one size, and other parts of a snapshot.
+    std::map<int, int> most_of;  // by coordinate along the pipeline, the rank with the largest
+    for (int rank = 0; rank < here.ranks(); ++rank) {
+        auto const [it, fresh] = most_of.try_emplace(here.seen_by(rank).axis("pipeline").coordinate, rank);
+        auto bytes = [&](int r) { return snapshots[static_cast<std::size_t>(r)]; };
+        if (bytes(rank) > bytes(it->second)) it->second = rank;
+    }
     std::optional<Programs> larger;
     auto most = than.all_bytes();
-    auto const& here = than.plan.mesh();
-    std::set<int> seen{here.axis("pipeline").coordinate};
-    for (int rank = 0; rank < here.ranks(); ++rank) {
-        auto const mesh = here.seen_by(rank);
-        if (!seen.insert(mesh.axis("pipeline").coordinate).second) continue;
-        auto programs = compile_programs(config, mesh, backend);
+    for (auto const& [stage, rank] : most_of) {
+        bool const alike = stage == here.axis("pipeline").coordinate;
+        auto const snapshot = snapshots[static_cast<std::size_t>(rank)];
+        if (alike && than.arena_bytes() + snapshot <= most) continue;
+        auto programs = compile_programs(config, here.seen_by(rank), backend);
         if (programs.all_bytes() <= most) continue;
         most = programs.all_bytes();
         larger.emplace(std::move(programs));

@@ -44,7 +44,7 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
                           std::vector<std::string> const& watch = {});
 
 /// The programs of the rank that holds most bytes, where that is more than what `than`, those of rank 0,
-/// hold: ranks along the pipeline axis have other stages.
+/// hold: ranks along the pipeline axis have other stages, and each rank its own part of a snapshot.
 std::optional<Programs> compile_larger(Config const& config, std::shared_ptr<Backend> const& backend,
                                        Programs const& than);
 

@@ -19,13 +19,14 @@ Tracer::Tracer(TraceRequest request, Step& step, Communicator& world, std::int64
 void Tracer::before(std::int64_t step) {
     // A rollback may come here twice.
     if (done_ || step < first_ || traced_ > 0) return;
+    oldest_ = step;
     origin_ = trace_origin(world_);
     step_.trace(&log_);
 }
 
 std::optional<std::string> Tracer::after(std::int64_t step) {
-    if (done_ || step < first_) return {};
-    newest_ = step;
+    if (done_ || (step < first_ && traced_ == 0)) return {};
+    oldest_ = std::min(oldest_, step), newest_ = std::max(newest_, step);
     return ++traced_ == last_ - first_ + 1 ? write() : std::nullopt;
 }
 
@@ -39,8 +40,8 @@ std::optional<std::string> Tracer::write() {
     log_ = {};
     if (world_.rank() != 0) return {};
     auto const text = trace_json(rows);
-    auto const steps = traced_ == 1 ? fmt::format("step {}", newest_)
-                                    : fmt::format("steps {} to {}", newest_ - traced_ + 1, newest_);
+    auto const steps = oldest_ == newest_ ? fmt::format("step {}", newest_)
+                                          : fmt::format("steps {} to {}", oldest_, newest_);
     try {
         write_file_atomically(request_.file, text);
     } catch (Error const& e) {

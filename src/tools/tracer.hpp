@@ -40,7 +40,8 @@ class Tracer {
     std::int64_t first_, last_;
     std::int64_t origin_ = 0;
     bool done_ = false;
-    std::int64_t traced_ = 0, newest_ = 0;
+    std::int64_t traced_ = 0;
+    std::int64_t oldest_ = 0, newest_ = 0;  // of the traced steps: after a rollback they come again
     TraceLog log_;
 };
 

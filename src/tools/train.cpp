@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "claims.hpp"
 #include "commands.hpp"
 #include "inspect.hpp"
 #include "launch.hpp"
+#include "memory_check.hpp"
 #include "plait/comm/mpi.hpp"
-#include "plait/core/random.hpp"
 #include "plait/cpu/backend.hpp"
 #include "rank_places.hpp"
 #include "samples.hpp"
@@ -24,16 +25,6 @@ void say(fmt::format_string<Args...> format, Args&&... args) {
 }
 
 std::string count(std::int64_t n) { return count_text(static_cast<double>(n)); }
-
-void check_memory(Programs const& programs, int ranks_here) {
-    auto has = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-    auto wants = (programs.arena_bytes() + programs.snapshot_bytes) * ranks_here + programs.sample_bytes;
-    check<UsageError>(
-        wants <= has,
-        "the run needs {} of memory, this machine has {}: use a smaller model or data.batch, more "
-        "plan.micro_batches, or plan.recompute; --dry-run shows what takes it",
-        bytes_text(static_cast<double>(wants)), bytes_text(static_cast<double>(has)));
-}
 
 void describe(Config const& config, World const& cluster, Programs const& programs, RankPlaces const& places,
               Backend const& backend) {
@@ -55,7 +46,7 @@ void describe(Config const& config, World const& cluster, Programs const& progra
                                                          : " for each");
 }
 
-/// Where --trace writes: a file beside others that can be made.
+/// Where --trace writes, which the first rank does: a file beside others that can be made.
 TraceRequest trace_of(Config const& config, TrainArguments const& arguments) {
     namespace fs = std::filesystem;
     if (arguments.trace->empty())
@@ -68,41 +59,6 @@ TraceRequest trace_of(Config const& config, TrainArguments const& arguments) {
     check<UsageError>(::access(parent.c_str(), W_OK) == 0, "--trace {}: {} cannot be written", file.string(),
                       parent.string());
     return {file.string(), arguments.trace_steps};
-}
-
-/// What belongs to one rank or its machine; the text is compared itself.
-bool is_own(std::string const& key) {
-    for (auto const* own : {"data.path", "data.tokenizer", "data.validation", "run.out", "run.cluster",
-                            "run.cluster_file", "run.threads"})
-        if (key == own) return true;
-    return false;
-}
-
-/// What all ranks must have been told alike.
-Claims claims_of(Config const& config) {
-    Claims claims;
-    for_each_key(config, [&](std::string const& key, auto const& value) {
-        if (!is_own(key)) claims.emplace_back(key, value_text(value));
-    });
-    return claims;
-}
-
-/// What all ranks must have made of it alike.
-Claims claims_of(Config const& config, Programs const& programs, std::string const& text) {
-    Claims claims;
-    claims.emplace_back("the part for validation", config.data.validation.path.empty()
-                                                       ? value_text(config.data.validation.fraction)
-                                                       : "a text of its own");
-    claims.emplace_back("the text", text);
-    std::string sizes, lines;
-    for (auto const& axis : programs.plan.mesh().axes()) sizes += fmt::format("{}={} ", axis.name, axis.size);
-    for (auto const& line : programs.plan.lines()) lines += "; " + to_string(line);
-    claims.emplace_back("the plan", sizes + lines);
-    // Before it is divided: ranks do different parts of it.
-    auto const& dumps = programs.train.dumps();
-    claims.emplace_back("the program", fmt::format("{} nodes, {:016x}", dumps.passed.nodes.size(),
-                                                   hash_name(dumps.passed.text())));
-    return claims;
 }
 
 /// One rank of a run. All make the same calls; the first one alone looks after the folder and speaks.
@@ -125,8 +81,10 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
     std::string islands;
     for (int island : places.islands) islands += fmt::format("{} ", island);
     agree(world, {{"the islands", islands}});
+    std::optional<TraceRequest> trace;
+    if (arguments.trace) trace = TraceRequest{"", arguments.trace_steps};
     together(world, [&] {
-        if (first && arguments.trace) trace_of(config, arguments);
+        if (first && trace) trace = trace_of(config, arguments);
         if (first) folder.emplace(config, resume);
     });
     auto const checkpoint = share_checkpoint(world, first ? folder->checkpoint() : std::nullopt);
@@ -157,9 +115,10 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
         programs = compile_programs(config, mesh, backend, watch);
         sampler = plan_sampler(config, *programs);
         if (sampler) sampler->take(codec_of(config, process.corpus(config)));
-        check_memory(*programs, cluster.here);
     });
     agree(world, claims_of(config, *programs, process.text()));
+    auto const memory = memory_of_ranks(world, *programs, hosts);
+    together(world, [&] { check_memory(memory, machine_memory(), config.plan.schedule); });
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
     std::optional<RecordingWriter> writer;
     together(world, [&] {
@@ -172,7 +131,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
                                                        .canonical = config.plan.bits == "layout"});
     });
     trainer.draw_with(sampler.get());
-    if (arguments.trace) trainer.trace(trace_of(config, arguments));
+    if (trace) trainer.trace(*trace);
     if (records) trainer.record(writer ? &*writer : nullptr, arguments.record_values);
     tell_notes();
     if (first) {

@@ -44,7 +44,7 @@ class Trainer {
     /// Records every step: on all ranks, the first one gives the writer.
     void record(RecordingWriter* writer, bool values) { recording_ = {true, values, writer}; }
 
-    /// Traces some steps: on all ranks.
+    /// Traces some steps: on all ranks, the first one gives the file.
     void trace(TraceRequest request) { trace_ = std::move(request); }
 
     /// Draws the samples that run.sample_every asks for: on all ranks, the first one gives what draws them.

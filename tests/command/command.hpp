@@ -98,8 +98,10 @@ class EnvironmentVariable {
     char const* name_;
 };
 
-/// The command by mpirun, running: `ranks` processes of each list of arguments.
-inline std::unique_ptr<Process> start_mpi(int ranks, std::vector<Arguments> const& programs) {
+/// The command by mpirun, running: `ranks` processes of each list of arguments, in the folder that is its own
+/// where there are some.
+inline std::unique_ptr<Process> start_mpi(int ranks, std::vector<Arguments> const& programs,
+                                          std::vector<std::filesystem::path> const& folders = {}) {
 #if defined(PLAIT_HAS_MPI) && defined(PLAIT_MPIEXEC)
     // More ranks than cores, in a container, as root: Open MPI has to be asked.
     ::setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
@@ -108,13 +110,15 @@ inline std::unique_ptr<Process> start_mpi(int ranks, std::vector<Arguments> cons
     ::setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 1);
     EnvironmentVariable const no_leaks("LSAN_OPTIONS", "detect_leaks=0");  // Open MPI's own
     Arguments all;
-    for (auto const& arguments : programs) {
+    for (std::size_t i = 0; i < programs.size(); ++i) {
         if (!all.empty()) all.push_back(":");
-        all = all + Arguments{"-n", std::to_string(ranks), PLAIT_COMMAND} + arguments;
+        all = all + Arguments{"-n", std::to_string(ranks)};
+        if (i < folders.size()) all = all + Arguments{"-wdir", folders[i].string()};
+        all = all + Arguments{PLAIT_COMMAND} + programs[i];
     }
     return std::make_unique<Process>(all, SOURCE_DIR, PLAIT_MPIEXEC);
 #else
-    (void)ranks, (void)programs;
+    (void)ranks, (void)programs, (void)folders;
     SKIP("no MPI, or no mpirun");
     return nullptr;
 #endif

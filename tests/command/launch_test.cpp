@@ -13,8 +13,9 @@ std::vector<std::string> told(std::string const& err) {
 }
 
 /// All processes end with 2, and one of them says `message`.
-void refused_by_all(std::string const& message, int ranks, std::vector<Arguments> const& programs) {
-    auto f = start_mpi(ranks, programs)->wait();
+void refused_by_all(std::string const& message, int ranks, std::vector<Arguments> const& programs,
+                    std::vector<std::filesystem::path> const& folders = {}) {
+    auto f = start_mpi(ranks, programs, folders)->wait();
     CAPTURE(f.out, f.err);
     CHECK(f.code == 2);
     auto lines = told(f.err);
@@ -94,6 +95,29 @@ TEST_CASE("what all processes find wrong is told once; what one does, with its r
     auto holds_run = folder / "b";
     good(small_run(holds_run, {"--run.steps=1"}));
     refused_by_all("plait: rank 0: run.out", 2, {small_run(holds_run)});
+}
+
+TEST_CASE("files that are not the same on every host: a table of slots is refused, a trace is rank 0's") {
+    ScratchFolder folder;
+    auto const text = std::filesystem::path(SOURCE_DIR) / "examples" / "text";
+    std::vector<std::filesystem::path> const hosts{folder / "0", folder / "1"};
+    auto run = [&](char const* name, Arguments const& more) {
+        return small_run(folder / name, Arguments{"--data.path=" + text.string(), "--mesh=pipeline=2",
+                                                  "--plan.micro_batches=2", "--run.steps=3"} +
+                                            more);
+    };
+    put_text(hosts[0] / "table.csv", "0F0,0F1,0B0,0W0,0B1,0W1\n1F0,1B0,1W0,1F1,1B1,1W1\n");
+    put_text(hosts[1] / "table.csv", "0F0,0B0,0W0,0F1,0B1,0W1\n1F0,1B0,1W0,1F1,1B1,1W1\n");
+    auto const table = run("a", {"--plan.schedule=csv:table.csv"});
+    refused_by_all("the ranks disagree on the schedule: rank 1 has", 1, {table, table}, hosts);
+
+    put_text(hosts[0] / "traces" / "note", "only here");
+    auto const trace = run("b", {"--trace", "traces/t.json"});
+    auto f = start_mpi(1, {trace, trace}, hosts)->wait();
+    CAPTURE(f.out, f.err);
+    CHECK(f.code == 0);
+    CHECK_THAT(f.out, ContainsSubstring("trace traces/t.json: step 3, "));
+    CHECK(std::filesystem::exists(hosts[0] / "traces" / "t.json"));
 }
 
 TEST_CASE("a dry run looks at rank 0 of the planned mesh, and starts no rank") {

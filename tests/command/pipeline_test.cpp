@@ -150,6 +150,17 @@ TEST_CASE("a table of slots is refused with the slot that is wrong, or runs") {
     refused(2, "rank 0, slot 4: 0W1 comes before 0W0", run("0F0,0F1,0B0,0B1,0W1,0W0\n" + second));
     refused(2, "for 2 micro-batches a rank, not 4", run(first + second, {"--plan.micro_batches=4"}));
     refused(2, "cannot read", small_run(out, two({"--plan.schedule=csv:/no/such.csv"})));
+    // All micro-batches under way at once: terabytes, where the rest takes two gigabytes.
+    std::string all;
+    for (int rank = 0; rank < 2; ++rank) {
+        for (auto const* works : {"F", "BW"})
+            for (int m = 0; m < 1024; ++m)
+                for (char work : std::string_view(works))
+                    all += fmt::format("{}{}{}{}", rank, work, m, work == 'W' && m == 1023 ? "\n" : ",");
+    }
+    Arguments const wide{"--plan.micro_batches=1024", "--data.batch=4194304", "--model.dim=256"};
+    refused(2, "table.csv: rank 0, slot ", run(all, wide));
+    refused(2, ") takes what waits for backward to ", run(all, wide));
     CHECK_FALSE(std::filesystem::exists(out));
     Arguments const layout{"--bits=layout", "--data.batch=8"};
     good(run(first + second, layout));

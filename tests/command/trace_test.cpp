@@ -86,9 +86,26 @@ TEST_CASE("dumps of a pipeline show its stages, its table, and the visits of a r
     CHECK_THAT(dump("layout"), ContainsSubstring("of this rank"));
     CHECK_THAT(dump("layout.dot"), ContainsSubstring("digraph"));
     CHECK_THAT(dump("program"), ContainsSubstring("stage 0 B (4 x)"));
-    CHECK_THAT(dump("plan"), ContainsSubstring("pipeline=2"));
+    auto const plan = dump("plan");
+    for (auto const* text : {"pipeline=2", "stages of      blocks.*\n", "schedule       zb-h1\n",
+                             "stage 0: blocks.0\n", "rank 0  FF.BWFBWFBWBW\n"})
+        CHECK_THAT(plan, ContainsSubstring(text));
     auto const memory = dump("memory");
     CHECK_THAT(memory, ContainsSubstring("stash"));
+}
+
+TEST_CASE("the line about a trace names the steps that it has, after a rollback too") {
+    ScratchFolder folder;
+    // From step 2 on nothing is finite: 2 is skipped, 3 goes back to 2, and stops when it comes again.
+    auto const f = plait(small_run(
+        folder / "a",
+        {"--optimizer.rate=1e30", "--optimizer.warmup=0", "--checkpoint.every=1", "--optimizer.skips=1",
+         "--optimizer.rollbacks=1", "--run.steps=4", "--trace", "--trace-steps=3"}));
+    CAPTURE(f.out, f.err);
+    REQUIRE_THAT(f.out, ContainsSubstring("(rollback 1 of at most 1)"));
+    auto const rows = rows_of((folder / "a" / "trace.json").string());
+    CHECK(rows.named(0, "step") == std::vector<std::string>{"step 2", "step 3", "step 3"});
+    CHECK_THAT(f.out, ContainsSubstring("trace.json: steps 2 to 3, "));
 }
 
 TEST_CASE("a dry run of a pipeline shows the rank that needs most, as the run has it") {
@@ -105,6 +122,24 @@ TEST_CASE("a dry run of a pipeline shows the rank that needs most, as the run ha
     for (char c : row.substr(0, row.find(" B")))
         if (std::isdigit(static_cast<unsigned char>(c))) digits += c;
     CHECK(digits == peak);
+}
+
+TEST_CASE("a dry run shows the rank whose part of a snapshot is largest, and who draws samples") {
+    ScratchFolder folder;
+    auto dry = [&](Arguments const& more) {
+        return good(small_run(folder / "a", Arguments{"--dry-run"} + more)).out;
+    };
+    // With one layer the second of two that take turns writes more.
+    Arguments const turns{"--mesh=data=2", "--model.layers=1", "--checkpoint.every=1"};
+    CHECK_THAT(dry(turns), ContainsSubstring("memory of the one of the 2 ranks that has most, rank 1\n"));
+    CHECK_THAT(dry({"--mesh=data=2"}), ContainsSubstring("memory of one of the 2 ranks, rank 0\n"));
+    // The last stage has two of three blocks.
+    auto const drawing = dry({"--mesh=pipeline=2", "--plan.schedule=gpipe", "--plan.micro_batches=4",
+                              "--data.batch=16", "--data.seq=128", "--model.layers=3",
+                              "--plan.stages=[\"blocks.0\", \"blocks.{1,2}\"]", "--run.sample_every=1"});
+    CHECK_THAT(drawing, ContainsSubstring("rank 0 draws them"));
+    CHECK_THAT(dry({"--run.sample_every=1"}), ContainsSubstring("of what draws them, on rank 0"));
+    CHECK_THAT(dry({}), ContainsSubstring("none are drawn"));
 }
 
 #endif

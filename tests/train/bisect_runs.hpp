@@ -64,6 +64,7 @@ inline Recording recording(Subject const& s, Way const& w, RecordedRun const& ru
                   Mesh mesh(decorated ? *decorated : real, w.sizes);
                   Plan plan(mesh);
                   plan.zero(w.zero).micro_batches(w.micro).compute(s.compute).bits(w.bits, s.granularity);
+                  plan.stages("blocks.*");
                   for (auto const& line : w.lines) plan.line(line);
                   if (w.recompute) plan.recompute("blocks.*");
                   if (!run.watch.empty()) plan.watch(run.watch);

@@ -109,6 +109,39 @@ TEST_CASE("costs and spans are those of a log") {
     CHECK(all.forward_seconds == std::vector<double>{3, costs.forward_seconds[1]});
 }
 
+TEST_CASE("what a program has planned for a stage's micro-batches is what its schedule needs of them") {
+    for (auto const* schedule : {"gpipe", "1f1b", "zb-h1"}) {
+        CAPTURE(schedule);
+        Arrangement const a{.micro = 4, .bits = Bits::fast, .pipeline = 2, .schedule = schedule};
+        std::vector<Costs> costs;
+        std::vector<std::int64_t> planned;
+        Schedule order;
+        for (int r = 0; r < 2; ++r) {
+            auto const t = training_on(Mesh(a.sizes(), r), llama(), a);
+            order = t.step->dumps().schedule;
+            costs.push_back(stash_costs(t.step->program(), 2));
+            CHECK(costs.back().stash_bytes[static_cast<std::size_t>(1 - r)] == 0);
+            planned.push_back(0);
+            for (auto const& place : t.step->program().places)
+                if (place.kind == &MemoryTable::stash) planned.back() += place.bytes;
+        }
+        auto const all = joined_costs(costs);
+        auto const needs = check_schedule(order, all).rank_bytes;
+        for (std::size_t r = 0; r < 2; ++r) {
+            CHECK(all.held_bytes[r] > 0);
+            CHECK(needs[r] <= planned[r]);
+            // GPipe has what F makes of all micro-batches at once, and what B makes for W of one.
+            if (std::string_view(schedule) != "gpipe") continue;
+            CHECK(planned[r] >= 4 * all.stash_bytes[r]);
+            CHECK(planned[r] <= 4 * all.stash_bytes[r] + all.held_bytes[r]);
+        }
+        auto limits = needs;
+        CHECK_NOTHROW(check_schedule(order, all, limits));
+        --limits[1];
+        CHECK_THROWS_WITH(check_schedule(order, all, limits), ContainsSubstring("rank 1, slot "));
+    }
+}
+
 #ifdef PLAIT_HAS_JSON
 
 namespace {

@@ -14,11 +14,14 @@ PLAIT_INLINE bool Operation::done() const {
 
 PLAIT_INLINE void Operation::wait() {
     std::unique_lock lock(mutex_);
+    bool const blocks = !done_;
+    if (blocks) watch_.waits(true);
     while (!ended_.wait_for(lock, std::chrono::duration<double>(limit_), [&] { return done_; })) {
         lock.unlock();
         watch_.overdue(*this);
         lock.lock();
     }
+    if (blocks) watch_.waits(false);
     auto at = at_;
     auto error = error_;
     lock.unlock();

@@ -21,6 +21,8 @@ class Watch {
     virtual void overdue(Operation const& op) noexcept = 0;
     /// An exception unwinds this rank, `during` a call if one is given.
     virtual void unwinding(Call const* during) noexcept = 0;
+    /// This rank's thread waits for a call from now on, or no longer.
+    virtual void waits(bool) noexcept {}
 };
 
 /// A call of a transport with a progress thread, from the verb to wait().

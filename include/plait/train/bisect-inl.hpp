@@ -47,13 +47,14 @@ inline ErrorSize error_size(Array const& x, Array const& exact, bool trim) {
 
 inline double ratio(double x, double of) { return x == 0 ? 0 : x / of; }
 
-/// The rank whose block holds logical element `element`, or -1 where all do.
+/// The first rank whose block holds logical element `element`, or -1 where all do.
 inline int rank_with(RecordedValue const& v, std::int64_t element) {
     for (std::size_t r = 0; r < v.origins.size(); ++r) {
+        if (!v.origins[r]) continue;
         auto rest = element;
         bool inside = true;
         for (int d = v.meta.shape.rank() - 1; d >= 0; --d) {
-            auto const i = rest % v.meta.shape[d], at = v.origins[r][d];
+            auto const i = rest % v.meta.shape[d], at = (*v.origins[r])[d];
             rest /= v.meta.shape[d];
             inside = inside && i >= at && i < at + v.block[d];
         }

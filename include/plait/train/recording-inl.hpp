@@ -1,14 +1,18 @@
 #pragma once
 
 #include "plait/core/random.hpp"
+#include "plait/parallel/pipeline.hpp"
 #include "plait/train/agreement.hpp"
 #include "plait/train/recording.hpp"
+#include "plait/train/shared_state.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <set>
+#include <tuple>
 
 namespace plait {
 namespace detail {
@@ -26,16 +30,6 @@ inline RecordedValue recorded(std::int64_t step, std::string name, RecordedValue
     r.block = whole.shape();
     r.array = whole;
     return r;
-}
-
-/// Copies a block into its whole, or out of it.
-inline void copy_block(Array const& whole, std::byte* block, Meta const& meta, Placement const& place,
-                       bool into_whole) {
-    auto const size = bytes_of(meta.dtype, 1);
-    for_each_run(meta.shape, place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
-        auto *a = whole.bytes().data() + logical * size, *b = block + local * size;
-        std::memcpy(into_whole ? a : b, into_whole ? b : a, static_cast<std::size_t>(count * size));
-    });
 }
 
 /// What counts of a variable, without rows of padding.
@@ -60,25 +54,43 @@ inline Array counted_result(State const& state, std::string const& name, Array c
     return whole;
 }
 
-/// The first rank whose row is not that of an earlier rank with the same key, or -1.
-inline int odd_one(std::vector<std::int64_t> const& keys, std::function<bool(int, int)> const& same) {
-    for (int r = 1; r < static_cast<int>(keys.size()); ++r)
-        for (int first = 0; first < r; ++first)
-            if (keys[static_cast<std::size_t>(first)] == keys[static_cast<std::size_t>(r)]) {
-                if (!same(first, r)) return r;
-                break;
-            }
-    return -1;
+/// Nodes that were recorded at one place have one of these.
+using MadeAt = std::tuple<std::string, Phase, bool>;
+inline MadeAt made_at(Origin const& o) { return {o.path, o.phase, o.recomputed}; }
+
+/// Where the pieces of this rank's stages work; what another stage makes comes to it as a message.
+inline std::set<MadeAt> worked_on(Program const& program) {
+    std::set<MadeAt> places;
+    for (auto const& piece : program.pieces) {
+        if (!slot_of_piece(piece.name)) continue;
+        for (int i = piece.first; i < piece.last; ++i) {
+            auto const& instruction = program.instructions[static_cast<std::size_t>(i)];
+            if (instruction.row) places.insert(made_at(instruction.origin));
+        }
+    }
+    return places;
 }
 
-/// Where every rank's block of a value of this shape lies that is laid out so.
-inline void note_blocks(RecordedValue& r, Shape const& whole, Layout const& layout, Mesh const& mesh) {
+/// Where every rank's block of a value of this shape lies that is laid out so; `makes` says which ranks made
+/// it, none of them that it is made of what all have.
+inline void note_blocks(RecordedValue& r, Shape const& whole, Layout const& layout, Mesh const& mesh,
+                        std::function<bool(int)> const& makes) {
+    std::vector<int> makers;
+    for (int rank = 0; rank < mesh.ranks(); ++rank)
+        if (makes(rank)) makers.push_back(rank);
+    bool const all = makers.empty() || std::ssize(makers) == mesh.ranks();
     for (int rank = 0; rank < mesh.ranks(); ++rank) {
+        auto& origin = r.origins.emplace_back();
+        if (!all && !std::binary_search(makers.begin(), makers.end(), rank)) continue;
         auto [shape, place] = block_of(whole, layout, mesh.seen_by(rank));
-        if (place.logical.empty()) return;
         r.block = shape;
-        r.origins.push_back(place.origin);
+        if (place.logical.empty())
+            for (int d = 0; d < whole.rank(); ++d) place.origin.push_back(0);
+        origin = place.origin;
     }
+    if (!all || r.block != whole) return;
+    r.block = r.meta.shape;
+    r.origins.clear();
 }
 
 /// A step's results in the order of the program.
@@ -90,81 +102,42 @@ inline std::vector<RecordedValue> recorded_results(Communicator& world, Step& st
         order.emplace_back(index.at(graph.outputs[i].value.node.get()), i);
     std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
     std::vector<RecordedValue> values;
-    std::vector<std::int64_t> hashes;
+    std::vector<std::int64_t> mine;  // hashes, then whether this rank makes the values
     for (auto const& [at, i] : order) {
         auto const& [name, whole] = results[i];
-        auto r = recorded(step.steps_done(), name, RecordedValue::Kind::result,
-                          counted_result(step.state(), name, whole));
-        note_blocks(r, whole.shape(), step.dumps().layouts.held.at(graph.outputs[i].value), step.mesh());
-        hashes.push_back(std::bit_cast<std::int64_t>(r.hash));
-        values.push_back(std::move(r));
+        values.push_back(recorded(step.steps_done(), name, RecordedValue::Kind::result,
+                                  counted_result(step.state(), name, whole)));
+        mine.push_back(std::bit_cast<std::int64_t>(values.back().hash));
     }
-    auto const all = gather_numbers(world, std::span(std::as_const(hashes)));
-    std::vector<std::int64_t> const alike(static_cast<std::size_t>(world.size()));
-    for (std::size_t v = 0; v < values.size(); ++v)
-        values[v].odd_rank = odd_one(alike, [&](int a, int b) {
-            auto of = [&](int rank) { return all[static_cast<std::size_t>(rank) * values.size() + v]; };
-            return of(a) == of(b);
-        });
+    auto const places = worked_on(step.program());
+    for (auto const& [at, i] : order)
+        mine.push_back(places.contains(made_at(graph.outputs[i].value.node->origin)));
+    auto const all = gather_numbers(world, std::span(std::as_const(mine)));
+    for (std::size_t v = 0; v < values.size(); ++v) {
+        auto of = [&](int rank, std::size_t number) {
+            return all[static_cast<std::size_t>(rank) * mine.size() + number];
+        };
+        for (int r = world.size(); --r > 0;)
+            if (of(r, v) != of(0, v)) values[v].odd_rank = r;
+        auto const i = order[v].second;
+        note_blocks(values[v], results[i].second.shape(),
+                    step.dumps().layouts.held.at(graph.outputs[i].value), step.mesh(),
+                    [&](int rank) { return of(rank, values.size() + v) != 0; });
+    }
     return values;
 }
 
 /// One variable, gathered from all ranks; rank 0 gets it.
 inline std::optional<RecordedValue> gathered(Communicator& world, Step& step, Variable const& v) {
-    auto const& state = step.state();
-    auto const& block = state.block_of(v);
-    auto place = state.place_of(v);
-    auto const dims = v.meta.shape.rank();
-    std::vector<std::int64_t> mine;
-    for (int d = 0; d < dims; ++d) {
-        mine.push_back(block.shape[d]);
-        mine.push_back(place.logical.empty() ? 0 : place.origin[d]);
-    }
-    mine.push_back(block.bytes());
-    auto const rows = gather_numbers(world, std::span(std::as_const(mine)));
-    auto row = [&](int r) { return rows.data() + static_cast<std::size_t>(r) * mine.size(); };
-    // Ranks of other stages have nothing of it, the rest blocks of one size.
-    std::int64_t most = 0;
-    for (int r = 0; r < world.size(); ++r) most = std::max(most, row(r)[mine.size() - 1]);
-    auto const bytes = static_cast<std::size_t>(most);
-    auto const read = state.read(v);
-    std::vector<std::byte> own(bytes), all(bytes * static_cast<std::size_t>(world.size()));
-    std::copy(read.bytes().begin(), read.bytes().end(), own.begin());
-    world.all_gather({own.data(), most, u8}, {all.data(), std::ssize(all), u8}).wait();
+    auto all = gather_variable(world, step.state(), v, true);
     if (world.rank() != 0) return {};
-    Array whole(v.meta);
-    Meta held = block;
-    std::vector<Shape> places;
-    std::vector<std::int64_t> keys;
-    for (int r = 0; r < world.size(); ++r) {
-        if (row(r)[mine.size() - 1] == 0) {
-            keys.push_back(-1 - r);
-            continue;
-        }
-        Shape shape, origin;
-        std::int64_t key = 0;
-        for (int d = 0; d < dims; ++d) {
-            shape.push_back(row(r)[2 * d]);
-            origin.push_back(row(r)[2 * d + 1]);
-            key = key * (v.meta.shape[d] + 1) + origin[d];
-        }
-        held.shape = shape;
-        auto* part = all.data() + static_cast<std::size_t>(r) * bytes;
-        // Where copies differ, what the first of them holds counts.
-        bool const first = std::find(keys.begin(), keys.end(), key) == keys.end();
-        if (first) copy_block(whole, part, held, {origin, v.meta.shape}, true);
-        keys.push_back(key);
-        places.push_back(origin);
-    }
     auto const kind =
         v.kind == VariableKind::parameter ? RecordedValue::Kind::parameter : RecordedValue::Kind::state;
-    auto r = recorded(step.steps_done(), v.path, kind, resized(whole, counted_meta(v)));
-    r.block = held.shape;
-    if (held.shape != v.meta.shape) r.origins = std::move(places);
-    r.odd_rank = odd_one(keys, [&](int a, int b) {
-        return std::memcmp(all.data() + static_cast<std::size_t>(a) * bytes,
-                           all.data() + static_cast<std::size_t>(b) * bytes, bytes) == 0;
-    });
+    auto r = recorded(step.steps_done(), v.path, kind, resized(all.whole, counted_meta(v)));
+    r.block = all.block;
+    bool const without = std::find(all.origins.begin(), all.origins.end(), std::nullopt) != all.origins.end();
+    if (without || all.block != v.meta.shape) r.origins = std::move(all.origins);
+    r.odd_rank = all.odd_rank;
     return r;
 }
 
@@ -212,8 +185,7 @@ PLAIT_INLINE void take_variables(State& state, std::vector<RecordedValue> const&
         check<ShapeError>(it->second->array.meta() == counted, "the recording's '{}' is {}, not {}", v->path,
                           to_string(it->second->array.meta()), to_string(counted));
         Array block(state.block_of(*v));
-        detail::copy_block(detail::resized(it->second->array, v->meta), block.bytes().data(), block.meta(),
-                           state.place_of(*v), false);
+        copy_block(detail::resized(it->second->array, v->meta), block, state.place_of(*v), false);
         state.write(*v, block);
     }
 }

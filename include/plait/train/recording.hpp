@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,14 +20,16 @@ struct RecordedValue {
     std::int64_t step = 0;  // counted from 1
     std::string name;       // "blocks.3.out", "loss", "blocks.3.mlp.gate.weight.gradient"
     Kind kind = Kind::result;
-    Meta meta{};                   // of the whole
-    std::uint64_t hash = 0;        // of the whole: the sum modulo 2^64 of mix(name, logical index, bits)
-    double squares = 0;            // sum of squares, in f64
-    double largest = 0;            // |x|; NaN where an element is not finite
-    Shape block{};                 // what a rank held; the whole where no axis divides the value
-    std::vector<Shape> origins{};  // of each rank's block; empty: all ranks hold the whole
-    int odd_rank = -1;             // the first whose copy is not that of an earlier rank, or -1
-    Array array{};                 // the whole; empty where only hashes are kept
+    Meta meta{};             // of the whole
+    std::uint64_t hash = 0;  // of the whole: the sum modulo 2^64 of mix(name, logical index, bits)
+    double squares = 0;      // sum of squares, in f64
+    double largest = 0;      // |x|; NaN where an element is not finite
+    Shape block{};           // what a rank held; the whole where no axis divides the value
+    /// Where each rank's block begins, nothing for a rank that has none of the value; empty where all ranks
+    /// hold the whole.
+    std::vector<std::optional<Shape>> origins{};
+    int odd_rank = -1;  // the first whose copy is not that of an earlier rank, or -1
+    Array array{};      // the whole; empty where only hashes are kept
 
     double rms() const;
 };

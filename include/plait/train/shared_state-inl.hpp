@@ -27,8 +27,8 @@ PLAIT_INLINE int BlockHolders::first_holder(std::size_t v, int r) const {
     return r;
 }
 
-PLAIT_INLINE std::vector<std::size_t> BlockHolders::written_by(int rank) const {
-    std::vector<std::size_t> written;
+PLAIT_INLINE std::vector<std::vector<std::size_t>> BlockHolders::written() const {
+    std::vector<std::vector<std::size_t>> written(static_cast<std::size_t>(ranks_));
     int turn = 0;
     for (std::size_t v = 0; v < variables_; ++v) {
         std::map<std::int64_t, std::size_t> known;
@@ -40,7 +40,8 @@ PLAIT_INLINE std::vector<std::size_t> BlockHolders::written_by(int rank) const {
             holders[it->second].push_back(r);
         }
         for (auto const& all : holders)
-            if (all[static_cast<std::size_t>(turn++) % all.size()] == rank) written.push_back(v);
+            written[static_cast<std::size_t>(all[static_cast<std::size_t>(turn++) % all.size()])].push_back(
+                v);
     }
     return written;
 }
@@ -57,7 +58,8 @@ PLAIT_INLINE SharedState::SharedState(Communicator& world, std::shared_ptr<State
     agree(world_,
           {{"the variables", fmt::format("{} variables, {:016x}", variables.size(), hash_name(names))}});
     holders_.emplace(gather_numbers(world_, std::span(std::as_const(mine))), variables.size());
-    for (auto v : holders_->written_by(world_.rank()))
+    auto const written = holders_->written();
+    for (auto v : written[static_cast<std::size_t>(world_.rank())])
         if (state_->block_of(*variables[v]).elements() > 0) writes_.insert(variables[v].get());
 }
 
@@ -101,48 +103,66 @@ PLAIT_INLINE std::uint64_t SharedState::parameter_hash() const {
     return sum;
 }
 
-PLAIT_INLINE Array SharedState::gather(Variable const& v) const {
-    auto const& block = state_->block_of(v);
-    bool const first = world_.rank() == 0;
-    auto const& variables = state_->variables();
-    auto const number = static_cast<std::size_t>(
-        std::find_if(variables.begin(), variables.end(), [&](auto const& o) { return o.get() == &v; }) -
-        variables.begin());
-    auto const& place = state_->place_of(v);
+PLAIT_INLINE void copy_block(Array const& whole, Array const& block, Placement const& place,
+                             bool into_whole) {
+    auto const size = bytes_of(block.meta().dtype, 1);
+    for_each_run(block.shape(), place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+        auto *a = whole.bytes().data() + logical * size, *b = block.bytes().data() + local * size;
+        std::memcpy(into_whole ? a : b, into_whole ? b : a, static_cast<std::size_t>(count * size));
+    });
+}
+
+PLAIT_INLINE GatheredVariable gather_variable(Communicator& world, State const& state, Variable const& v,
+                                              bool compare) {
+    auto const& block = state.block_of(v);
+    auto const& place = state.place_of(v);
     auto const dims = block.shape.rank();
+    // A row of every rank: the elements of its block, then sizes and origin of each dim.
     std::vector<std::int64_t> mine{block.elements()};
     for (int d = 0; d < dims; ++d) {
         mine.push_back(block.shape[d]);
         mine.push_back(place.logical.empty() ? 0 : place.origin[d]);
     }
-    auto const rows = gather_numbers(world_, std::span(std::as_const(mine)));
-    auto row = [&](int r) { return rows.data() + static_cast<std::size_t>(r) * mine.size(); };
-    // One rank gives each block; those of other stages have none.
-    auto gives = [&](int r) { return row(r)[0] > 0 && holders_->first_holder(number, r) == r; };
-    if (!first) {
-        if (!gives(world_.rank())) return {};
-        auto const part = state_->read(v);
-        world_.send(ConstView(part.bytes().data(), block.bytes(), u8), 0).wait();
+    auto const rows = gather_numbers(world, std::span(std::as_const(mine)));
+    auto row = [&](int r) {
+        return std::span(rows).subspan(static_cast<std::size_t>(r) * mine.size(), mine.size());
+    };
+    auto is_copy = [&](int r) {
+        for (int first = 0; first < r; ++first)
+            if (std::ranges::equal(row(first), row(r))) return true;
+        return false;
+    };
+    auto gives = [&](int r) { return row(r)[0] > 0 && (compare || !is_copy(r)); };
+    if (world.rank() != 0) {
+        if (!gives(world.rank())) return {};
+        auto const part = state.read(v);
+        world.send(ConstView(part.bytes().data(), block.bytes(), u8), 0).wait();
         return {};
     }
-    Array whole(v.meta);
-    for (int r = 0; r < world_.size(); ++r) {
-        if (!gives(r)) continue;
-        Shape shape, origin;
+    GatheredVariable all{.whole = Array(v.meta)};
+    for (int r = 0; r < world.size(); ++r) {
+        auto& origin = all.origins.emplace_back();
+        if (row(r)[0] == 0) continue;
+        Shape shape;
+        origin.emplace();
         for (int d = 0; d < dims; ++d) {
-            shape.push_back(row(r)[2 * d + 1]);
-            origin.push_back(row(r)[2 * d + 2]);
+            shape.push_back(row(r)[2 * static_cast<std::size_t>(d) + 1]);
+            origin->push_back(row(r)[2 * static_cast<std::size_t>(d) + 2]);
         }
-        auto part = r == 0 ? state_->read(v) : Array(Meta{block.dtype, shape});
-        if (r > 0) world_.recv(View(part.bytes().data(), part.meta().bytes(), u8), r).wait();
-        auto const size = bytes_of(block.dtype, 1);
-        for_each_run(
-            shape, {origin, v.meta.shape}, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
-                std::memcpy(whole.bytes().data() + logical * size, part.bytes().data() + local * size,
-                            static_cast<std::size_t>(count * size));
-            });
+        all.block = shape;
+        if (!gives(r)) continue;
+        auto const part = r == 0 ? state.read(v) : Array(Meta{block.dtype, shape});
+        if (r > 0) world.recv(View(part.bytes().data(), part.meta().bytes(), u8), r).wait();
+        Placement const at{*origin, v.meta.shape};
+        if (!is_copy(r)) {
+            copy_block(all.whole, part, at, true);
+        } else if (all.odd_rank < 0) {
+            Array const known(part.meta());
+            copy_block(all.whole, known, at, false);
+            if (!std::ranges::equal(known.bytes(), part.bytes())) all.odd_rank = r;
+        }
     }
-    return whole;
+    return all;
 }
 
 }  // namespace plait

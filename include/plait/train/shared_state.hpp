@@ -24,14 +24,30 @@ class BlockHolders {
 
     /// The first rank that holds the block which rank `r` holds of variable `v`.
     int first_holder(std::size_t v, int r) const;
-    /// The variables whose block this rank writes.
-    std::vector<std::size_t> written_by(int rank) const;
+    /// Of each rank, the variables whose block it writes.
+    std::vector<std::vector<std::size_t>> written() const;
 
   private:
     std::vector<std::int64_t> places_;
     std::size_t variables_;
     int ranks_;
 };
+
+/// One variable as all ranks of a world hold it; on other ranks than 0 empty.
+struct GatheredVariable {
+    Array whole{};  // where copies of a block differ, what the first rank has counts
+    Shape block{};  // of the ranks that hold some of it
+    /// Where each rank's block begins; nothing for a rank that holds none of it, as a pipeline has them.
+    std::vector<std::optional<Shape>> origins{};
+    int odd_rank = -1;  // the first whose copy is not that of an earlier rank, or -1
+};
+
+/// Of each block the first rank that holds it sends its copy, or with `compare` every rank; rank 0 takes them
+/// one at a time. Collective.
+GatheredVariable gather_variable(Communicator& world, State const& state, Variable const& v, bool compare);
+
+/// Copies a block into its whole, or out of it. Both are of one dtype.
+void copy_block(Array const& whole, Array const& block, Placement const& place, bool into_whole);
 
 /// A state whose blocks lie on the ranks of a world. All ranks have the same variables in the same order;
 /// ranks whose blocks of a variable lie at the same place hold copies of it.
@@ -54,9 +70,8 @@ class SharedState {
     /// element is not finite, and where copies differ: naming the parameter and two ranks.
     std::uint64_t parameter_hash() const;
 
-    /// What all ranks hold of a variable, whole, on rank 0; empty on the others. Of each block the first of
-    /// its holders sends its copy, and rank 0 takes them one at a time. Collective.
-    Array gather(Variable const& v) const;
+    /// What all ranks hold of a variable, whole, on rank 0; empty on the others. Collective.
+    Array gather(Variable const& v) const { return gather_variable(world_, *state_, v, false).whole; }
 
   private:
     Communicator& world_;

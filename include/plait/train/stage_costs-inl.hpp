@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <utility>
 
 namespace plait {
 namespace detail {
@@ -62,14 +64,56 @@ PLAIT_INLINE Costs measured_costs(Program const& program, TraceLog const& log, i
     return costs;
 }
 
+PLAIT_INLINE Costs stash_costs(Program const& program, int stages) {
+    // A value that pieces share: the stage and the work that make it, and the last work that reads it.
+    struct Kept {
+        std::int64_t bytes = 0;  // of a micro-batch
+        int stage = 0;
+        Work made = Work::F, read = Work::F;
+    };
+    // By the pool of copies that it lies in, and by the table that says which of them is a micro-batch's.
+    std::map<std::pair<Program::Place const*, int>, Kept> all;
+    auto note = [&](Operand const& o, int instruction, Slot const& slot) {
+        auto const pool = std::find_if(program.places.begin(), program.places.end(), [&](auto const& p) {
+            return p.kind == &MemoryTable::stash && p.first <= instruction && instruction <= p.last &&
+                   p.offset <= o.offset && o.offset < p.offset + p.bytes;
+        });
+        if (o.copies < 0 || o.region != Region::scratch || pool == program.places.end()) return;
+        auto const [it, fresh] =
+            all.try_emplace({&*pool, o.copies}, Kept{o.copy_stride, slot.stage, slot.work, slot.work});
+        it->second.made = std::min(it->second.made, slot.work);
+        it->second.read = std::max(it->second.read, slot.work);
+    };
+    for (auto const& piece : program.pieces) {
+        auto const slot = slot_of_piece(piece.name);
+        for (int i = piece.first; slot && i < piece.last; ++i) {
+            auto const& instruction = program.instructions[static_cast<std::size_t>(i)];
+            for (auto const& o : instruction.in) note(o, i, *slot);
+            for (auto const& o : instruction.out) note(o, i, *slot);
+        }
+    }
+    auto const n = static_cast<std::size_t>(stages);
+    Costs costs;
+    costs.stash_bytes.resize(n), costs.held_bytes.resize(n);
+    for (auto const& [key, kept] : all) {
+        auto const stage = static_cast<std::size_t>(kept.stage);
+        if (kept.made == Work::F) costs.stash_bytes.at(stage) += kept.bytes;
+        if (kept.read == Work::W) costs.held_bytes.at(stage) += kept.bytes;
+    }
+    return costs;
+}
+
 PLAIT_INLINE Costs joined_costs(std::vector<Costs> const& of_ranks) {
     Costs all;
-    for (auto part : {&Costs::forward_seconds, &Costs::input_seconds, &Costs::weight_seconds})
+    auto join = [&](auto part) {
         for (auto const& rank : of_ranks) {
             (all.*part).resize((rank.*part).size());
             for (std::size_t s = 0; s < (rank.*part).size(); ++s)
                 (all.*part)[s] = std::max((all.*part)[s], (rank.*part)[s]);
         }
+    };
+    join(&Costs::forward_seconds), join(&Costs::input_seconds), join(&Costs::weight_seconds);
+    join(&Costs::stash_bytes), join(&Costs::held_bytes);
     return all;
 }
 

@@ -13,7 +13,11 @@ namespace plait {
 /// steps of its log, without the waits for messages of the pipeline. Those of stages on other ranks are 0.
 Costs measured_costs(Program const& program, TraceLog const& log, int stages);
 
-/// The costs of all stages from those that each rank has measured.
+/// What F, and what B, leaves of one micro-batch for later pieces of its stage, in bytes, as a rank's program
+/// has planned it. Those of stages on other ranks are 0.
+Costs stash_costs(Program const& program, int stages);
+
+/// The costs of all stages from those that each rank has measured, or planned.
 Costs joined_costs(std::vector<Costs> const& of_ranks);
 
 /// From the first piece of a stage to the end of the last one in each step of a rank's log, on its own clock.
