@@ -28,6 +28,7 @@ Schedule schedule_of(PlanConfig const& config, int ranks, int micro_batches) {
         auto schedule = make_schedule(config.schedule, ranks, static_cast<int>(config.virtual_stages),
                                       micro_batches, [](std::string const& path) { return read_file(path); });
         check_schedule(schedule);
+        check_micro_order(schedule);
         return schedule;
     } catch (UsageError const& e) {
         fail<UsageError>("plan.schedule = \"{}\": {}", config.schedule, e.what());

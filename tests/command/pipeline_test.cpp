@@ -148,6 +148,8 @@ TEST_CASE("a table of slots is refused with the slot that is wrong, or runs") {
             run("0F0,0F0,0B0,0W0,0F1,0B1,0W1\n" + second));
     refused(2, "rank 1 forgets 1W1", run(first + "1F0,1B0,1W0,1F1,1B1\n"));
     refused(2, "rank 0, slot 4: 0W1 comes before 0W0", run("0F0,0F1,0B0,0B1,0W1,0W0\n" + second));
+    refused(2, "table.csv\": ", run("0F1,0F0,0B0,0W0,0B1,0W1\n1F1,1F0,1B0,1W0,1B1,1W1\n"));
+    refused(2, "0F1 comes before 0F0", run("0F1,0F0,0B0,0W0,0B1,0W1\n1F1,1F0,1B0,1W0,1B1,1W1\n"));
     refused(2, "for 2 micro-batches a rank, not 4", run(first + second, {"--plan.micro_batches=4"}));
     refused(2, "cannot read", small_run(out, two({"--plan.schedule=csv:/no/such.csv"})));
     // All micro-batches under way at once: terabytes, where the rest takes two gigabytes.

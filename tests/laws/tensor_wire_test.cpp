@@ -154,10 +154,26 @@ TEST_CASE("an axis of one rank sends nothing") {
     }
 }
 
-TEST_CASE("loss and gradients over a divided vocabulary make the logits once") {
+TEST_CASE("a divided vocabulary keeps the loss in chunks; without chunks the logits are made once") {
+    for (auto compute : {f32, bf16})
+        for (auto bits : {Bits::fast, Bits::layout}) {
+            auto s = wide_subjects().front();
+            s.compute = compute, s.config.loss_chunk = 2, s.config.vocab = 112;
+            auto const t = training_on(Mesh({{"tensor", 2}}, 0), s, {.bits = bits, .tensor = 2});
+            std::map<std::string_view, int> ops;
+            for (auto const& i : t.step->program().instructions) {
+                ++ops[i.op.name()];
+                // Nothing has a number for each token and word.
+                for (auto const& o : i.out)
+                    if (i.origin.phase != Phase::update && o.meta.shape.rank() == 3)
+                        CHECK((o.meta.shape[2] != 56 && o.meta.shape[2] != 14));
+            }
+            CHECK(ops["linear_loss_blocks"] > 0);
+            CHECK(ops["linear_loss_blocks"] == ops["linear_cross_entropy_gradient"]);
+        }
     for (auto compute : {f32, bf16}) {
         auto s = wide_subjects().front();
-        s.compute = compute;
+        s.compute = compute, s.config.loss_chunk = 0;
         auto const t = training_on(Mesh({{"tensor", 2}}, 0), s, {.bits = Bits::fast, .tensor = 2});
         std::map<ProductForm, int> forms;
         for (auto const& i : t.step->program().instructions)

@@ -106,11 +106,11 @@ TEST_CASE("stages lie where the schedule says") {
     CHECK(to_string(make_schedule("1f1b", 2, 1, 2).slots[1][1]) == "1B0");
 }
 
-TEST_CASE("every schedule adds up weight gradients in the order of the micro-batches") {
+TEST_CASE("every schedule works in the order of the micro-batches") {
     for_each_schedule(6, 12, [&](ScheduleRow const& row, int p, int v, int m) {
         auto const s = make_schedule(std::string(row.name), p, v, m);
         CAPTURE(row.name, p, v, m);
-        for (auto work : all_work) REQUIRE_NOTHROW(check_micro_order(s, work));
+        REQUIRE_NOTHROW(check_micro_order(s));
     });
     auto s = make_schedule("zb-h1", 3, 1, 4);
     auto& last = s.slots[2];

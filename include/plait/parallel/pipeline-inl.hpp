@@ -182,7 +182,7 @@ class PipelineSplitter : PipelineDemand {
 
     /// The rank's slots, and among them the starts of messages that come, in the order in which they are
     /// sent, no later than one slot before they are read; and the waits for those that go, once the other
-    /// side has surely taken them.
+    /// side has taken them by unit times.
     void order_visits() {
         auto& visits = share_.sections.pipeline->visits;
         auto const& row = order_of_slots_.row(me_);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 
 namespace plait {
@@ -254,17 +255,16 @@ PLAIT_INLINE Timeline check_schedule(Schedule const& s, Costs const& given,
     return t;
 }
 
-PLAIT_INLINE void check_micro_order(Schedule const& s, Work work) {
-    std::vector<int> next(static_cast<std::size_t>(s.stages), 0);
+PLAIT_INLINE void check_micro_order(Schedule const& s) {
+    std::map<std::pair<Work, int>, int> next;
     detail::for_each_slot(s, [&](int rank, std::size_t at, Slot const& slot) {
-        if (slot.work != work) return;
-        auto& wanted = next[static_cast<std::size_t>(slot.stage)];
+        auto& wanted = next[{slot.work, slot.stage}];
         check<UsageError>(
             slot.micro == wanted,
             "schedule {}: {}: {} comes before {}{}{}: put the {} of a stage in the order of the "
             "micro-batches",
-            s.name, detail::place_of_slot(rank, at), to_string(slot), slot.stage, letter_of(work), wanted,
-            letter_of(work));
+            s.name, detail::place_of_slot(rank, at), to_string(slot), slot.stage, letter_of(slot.work),
+            wanted, letter_of(slot.work));
         ++wanted;
     });
 }

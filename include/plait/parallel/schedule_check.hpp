@@ -46,9 +46,9 @@ void check_complete(Schedule const& schedule);
 Timeline check_schedule(Schedule const& schedule, Costs const& costs = {},
                         std::vector<std::int64_t> const& limit_bytes = {});
 
-/// Throws UsageError, with rank and slot, unless every stage does its pieces `work` in the order of the
-/// micro-batches. Weight gradients are added up in the order of W, so under bits = "layout" it must stand.
-void check_micro_order(Schedule const& schedule, Work work = Work::W);
+/// Throws UsageError, with rank and slot, unless every stage does its F, its B and its W in the order of the
+/// micro-batches each: losses and gradients are added up in the order of the pieces that make them.
+void check_micro_order(Schedule const& schedule);
 
 }  // namespace plait
 

@@ -16,7 +16,7 @@ class SlotOrder {
     /// Throws UsageError for what check_schedule finds, and for micro-batches out of their order.
     SlotOrder(Schedule const& schedule, bool backward) {
         auto const timeline = check_schedule(schedule);
-        for (auto work : all_work) check_micro_order(schedule, work);
+        check_micro_order(schedule);
         std::vector<std::tuple<double, std::size_t, Slot>> all;  // start, rank
         for (std::size_t r = 0; r < schedule.slots.size(); ++r) {
             auto& row = rows_.emplace_back();

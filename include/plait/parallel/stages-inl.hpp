@@ -171,6 +171,10 @@ class StageFinder {
         }
         if (backward(n)) {
             if (own >= 0) return own;
+            for (auto const& v : n.inputs)
+                for (auto const* weight : weights(v.node))
+                    if (auto it = weight_stage_.find(weight); it != weight_stage_.end() && it->second >= 0)
+                        return it->second;
             if (int forward = forward_stage(n.origin.path); forward >= 0) return forward;
             return first_back >= 0 ? first_back : latest;
         }
@@ -180,7 +184,31 @@ class StageFinder {
                           n.origin.path, own, latest);
         int const at = own >= 0 ? own : latest;
         if (at >= 0) note_forward(n.origin.path, at);
+        for (auto const& v : n.inputs)
+            for (auto const* weight : weights(v.node)) note(weight_stage_, weight, at);
         return at;
+    }
+    /// Where all are that note the same key; -1 where they are on several stages.
+    template <class Key>
+    static void note(std::map<Key, int>& stages, Key key, int stage) {
+        auto& known = stages.try_emplace(key, stage).first->second;
+        if (known != stage) known = -1;
+    }
+    /// The variables that a value is made from, if it is made from variables alone.
+    std::set<Variable const*> const& weights(std::shared_ptr<Node const> const& n) {
+        auto [it, fresh] = weights_.try_emplace(n.get());
+        if (!fresh) return it->second;
+        if (auto const* s = source_of(*n)) {
+            if (auto variable = s->variable.lock()) weights_[n.get()].insert(variable.get());
+            return weights_.at(n.get());
+        }
+        std::set<Variable const*> all;
+        for (auto const& v : n->inputs) {
+            auto const& of = weights(v.node);
+            if (of.empty()) return weights_.at(n.get());
+            all.insert(of.begin(), of.end());
+        }
+        return weights_[n.get()] = std::move(all);
     }
     static std::string_view outer(std::string_view path) {
         auto dot = path.rfind('.');
@@ -194,10 +222,7 @@ class StageFinder {
         return -1;
     }
     void note_forward(std::string_view path, int stage) {
-        for (; !path.empty(); path = outer(path)) {
-            auto& known = forward_stage_.try_emplace(path, stage).first->second;
-            if (known != stage) known = -1;
-        }
+        for (; !path.empty(); path = outer(path)) note(forward_stage_, path, stage);
     }
 
     /// What nothing before it says is with its first reader; what leaves the loop so, with the last stage.
@@ -272,6 +297,8 @@ class StageFinder {
     std::vector<std::shared_ptr<Node const>> nodes_;  // of the loop
     std::set<Node const*> staged_, back_;
     std::map<std::string_view, int> forward_stage_;  // of paths and the modules around; -1: on several
+    std::map<Variable const*, int> weight_stage_;    // of the nodes that read it forward
+    std::unordered_map<Node const*, std::set<Variable const*>> weights_;
 };
 
 }  // namespace detail

@@ -40,10 +40,10 @@ struct StageCut {
 };
 
 /// A node's stage is its module's; outside of these a forward node goes with what it reads, or else with its
-/// first reader, and a backward node with the forward nodes of its module, or else, where those are on
-/// several stages, with the cotangents that come to it. B is what the cotangents that leave the stage are
-/// made from, and on the first stage the one that leaves its modules; W the rest of backward. Throws
-/// UsageError where a stage would read from a later one.
+/// first reader, and a backward node with the forward nodes that read its weights, or are in its module, or
+/// else, where those are on several stages, with the cotangents that come to it. B is what the cotangents
+/// that leave the stage are made from, and on the first stage the one that leaves its modules; W the rest of
+/// backward. Throws UsageError where a stage would read from a later one.
 StageCut cut_stages(Sections const& sections, StageModules const& modules);
 
 }  // namespace plait
