@@ -12,10 +12,10 @@ using namespace tests;
 namespace {
 
 /// The nodes of a rank's step as they were recorded, all in one part.
-NodeOrder recorded(int zero) {
+NodeOrder recorded(int zero, std::int64_t micro = 1) {
     auto s = llama();
     s.config.layers = 4;
-    Arrangement a{.data = 2, .zero = zero, .bits = Bits::fast};
+    Arrangement a{.data = 2, .micro = micro, .zero = zero, .bits = Bits::fast};
     auto const training = training_on(Mesh(a.sizes(), 0), s, a);
     NodeOrder order;
     for (auto const& n : training.step->dumps().sections.graph.nodes)
@@ -64,6 +64,46 @@ TEST_CASE("work lies behind gathers of weights and behind reductions that free t
     CHECK(work_behind(order, gathers) == 0);
     CHECK(work_behind(made, gathers) > 100);
     CHECK(work_behind(made, reduces) > work_behind(order, reduces));
+}
+
+TEST_CASE("what only shows a reduced gradient, or adds it up, does not wait for it") {
+    for (int zero : {0, 1, 2, 3})
+        for (std::int64_t micro : {1, 2}) {
+            CAPTURE(zero, micro);
+            std::size_t most = 0, all = 0;
+            std::set<Node const*> flying;
+            for (auto const& n : overlapped_once(recorded(zero, micro))) {
+                if (n->op.as<Await>()) flying.erase(n->inputs[0].node.get());
+                if (!n->op.as<ReduceScatter>() && !n->op.as<AllReduce>()) continue;
+                all += n->origin.phase == Phase::backward;
+                flying.insert(n.get());
+                most = std::max(most, flying.size());
+            }
+            // Each of the four blocks has one call for all its gradients.
+            CHECK(all >= 4);
+            CHECK(most >= (zero < 2 ? 4 : 2));
+        }
+}
+
+TEST_CASE("what backward gathers a second time comes while the input's gradient is made") {
+    auto s = llama();
+    s.config.layers = 4;
+    Arrangement const a{.bits = Bits::fast, .tensor = 2, .sequence = true};
+    auto const t = training_on(Mesh(a.sizes(), 0), s, a);
+    std::set<int> flying;
+    int second = 0, behind = 0;
+    for (auto const& i : t.step->program().instructions) {
+        if (i.awaits >= 0) flying.erase(i.awaits);
+        bool const backward = i.origin.phase == Phase::backward && i.origin.path.starts_with("blocks.");
+        bool const gather = i.collective && i.collective->verb == Verb::all_gather;
+        if (backward && gather && (i.origin.path.ends_with("up") || i.origin.path.ends_with(".v")))
+            flying.insert(i.collective->number), ++second;
+        // The products of a norm's readers give its gradient.
+        if (backward && i.op.name() == "product" && i.origin.path.ends_with("_norm"))
+            behind += !flying.empty();
+    }
+    CHECK(second == 8);
+    CHECK(behind == 8);
 }
 
 TEST_CASE("in a piece of a pipeline no gather of activations waits for its reader") {

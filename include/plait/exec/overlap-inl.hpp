@@ -3,6 +3,7 @@
 #include "plait/exec/overlap.hpp"
 #include "plait/graph/collective.hpp"
 #include "plait/graph/glob.hpp"
+#include "plait/graph/micro.hpp"
 #include "plait/graph/source.hpp"
 
 #include <algorithm>
@@ -33,6 +34,11 @@ class Overlapper {
                 waiting_.push_back(n);
                 if (frees(*n)) freeing_.push_back(n), held_ += reduced_bytes(*n);
                 while (held_ > held_limit_ && freeing_.size() > 1) await(freeing_.front());
+                continue;
+            }
+            if (follows(*n) && !is_there(n->inputs[0])) {
+                unread_.insert(n.get());
+                followers_.push_back(n);
                 continue;
             }
             if (can_wait(*n)) {
@@ -105,9 +111,7 @@ class Overlapper {
                 auto t = position_.at(n.get());
                 auto& gather = gathers_.at(g);
                 gather.last_read = std::max(gather.last_read, t);
-                auto const aliases = n->op.aliases();
-                bool view = aliases.size() == 1 && aliases[0].view && n->inputs.size() == 1;
-                if (view) gather_of[n.get()] = g;
+                if (is_view(*n)) gather_of[n.get()] = g;
                 if (!n->op.as<Await>()) gather.first_read = std::min(gather.first_read, t);
             }
         for (auto const& n : nodes_)
@@ -159,7 +163,33 @@ class Overlapper {
             if (it->second->started) live_ -= it->second->bytes;
     }
 
+    static bool is_view(Node const& n) {
+        auto const aliases = n.op.aliases();
+        return n.inputs.size() == 1 && aliases.size() == 1 && aliases[0].view;
+    }
+    /// What shows, rearranges or converts a result, or adds it to those of other micro-batches, is done when
+    /// the result is there.
+    static bool follows(Node const& n) {
+        if (n.inputs.size() != 1 || n.op.as<Await>() || n.op.as<Send>() || is_collective(n.op)) return false;
+        return is_view(n) || n.op.as<MicroSum>() ||
+               (n.outputs.size() == 1 && n.outputs[0].elements() == n.inputs[0].meta().elements());
+    }
+    bool is_there(Value const& v) const {
+        return !unread_.contains(v.node.get()) &&
+               std::none_of(waiting_.begin(), waiting_.end(), [&](auto const& w) { return w == v.node; });
+    }
+    void make_followers() {
+        std::erase_if(followers_, [&](auto const& n) {
+            if (!is_there(n->inputs[0])) return false;
+            unread_.erase(n.get());
+            emit(n);
+            end_reads(position_.at(n.get()));
+            return true;
+        });
+    }
+
     void await_read(Value const& v) {
+        if (unread_.contains(v.node.get())) await_read(v.node->inputs[0]);
         auto it = std::find_if(waiting_.begin(), waiting_.end(), [&](auto const& w) { return w == v.node; });
         if (it != waiting_.end()) await(*it);
     }
@@ -171,6 +201,7 @@ class Overlapper {
             held_ -= reduced_bytes(*n);
         }
         emit(n);
+        make_followers();
     }
     /// Products of weight gradients, and what follows from them, fill the time that the cotangents' way
     /// through the ranks takes: nobody there waits for them. A gradient that is reduced itself goes at once.
@@ -224,7 +255,9 @@ class Overlapper {
     std::unordered_map<Node const*, Gather> gathers_;
     std::unordered_map<Node const*, bool> free_;
     std::unordered_set<Node const*> emitted_, postponed_, reduced_;
-    NodeOrder later_;  // postponed, in their order
+    NodeOrder later_;                         // postponed, in their order
+    NodeOrder followers_;                     // of results that are waited for, in their order
+    std::unordered_set<Node const*> unread_;  // the same
     std::string_view later_unit_;
     std::vector<Gather*> queue_;  // by first reader
     std::size_t first_ = 0;       // of the queue, that has not started
