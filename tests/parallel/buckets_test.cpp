@@ -91,11 +91,47 @@ TEST_CASE("a gradient that is read at once, or is a result, does not wait for ot
     CHECK(count(sums(first, reduced("blocks.0.b", first * 2.0))) == 2);
 }
 
+namespace {
+
+/// Two cotangents of one module that are reduced along tensor, and are no gradients of variables.
+struct Twofold {
+    nn::Linear ca{8, 8}, cb{8, 8}, wa{8, 12}, wb{8, 12};
+    using fields = Fields<&Twofold::ca, &Twofold::cb, &Twofold::wa, &Twofold::wb>;
+
+    Tensor operator()(Tensor const& x) const {
+        Scope scope("blocks.0");
+        auto a = ca(x), b = cb(x);
+        return wa(a) * wb(b);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("cotangents that backward reads on are reduced where they are made") {
+    Mesh const mesh({{"tensor", 2}}, 0);
+    Twofold model;
+    optim::AdamW adam;
+    auto const all = state(model, adam, cpu_backend(1));
+    auto const plan = Plan(mesh).shard("{wa,wb}.weight", "tensor", 0).micro_batches(2);
+    auto const step = compile(plan, all, {{"x", {f32, {4, 6, 8}}}}, [&](Batch const& b) -> Row {
+        auto [loss, g] = value_and_gradients(model, [&] { return mean(square(model(b["x"]))); });
+        adam.update(model, g);
+        return {{"loss", loss}};
+    });
+    int reduced = 0, loops = 0;
+    for (auto const& i : step.program().instructions)
+        reduced += i.collective && i.collective->axis == "tensor" && i.in[0].meta.shape.rank() == 3;
+    for (auto const& [node, section] : step.dumps().sections.section)
+        if (node->origin.phase == Phase::backward && section % 2) loops = std::max(loops, section);
+    CHECK(reduced == 2);
+    CHECK(loops == 1);
+}
+
 TEST_CASE("values of a shared call are where they were") {
     Mesh const mesh({{"data", 2}}, 1);
     auto x = batch_input("x", {f32, {4, 6}}), y = batch_input("y", {f32, {6, 4}});
-    OriginScope origin({"blocks.0", Phase::backward, false});
     auto scattered = [&](Tensor const& t, bool stacked, Shape const& shape) {
+        OriginScope origin({"blocks.0", Phase::backward, false});
         Value in = t.value();
         if (stacked) in = {record(Reshape{shape}, {in}), 0};
         auto start = record(ReduceScatter{"data", 2, Combine::sum, stacked}, {in});

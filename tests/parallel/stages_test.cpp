@@ -284,6 +284,47 @@ TEST_CASE("programs of one state are cut alike, whatever their modules weigh in 
     CHECK(find_stages(validate.dumps().recorded, {"blocks.*"}, 2).modules != train.dumps().modules.modules);
 }
 
+TEST_CASE("programs of one state have one number of stages, and a cut that failed is none") {
+    auto const s = pipeline_subjects(8)[1];
+    Mesh const mesh({{"pipeline", 2}}, 0);
+    models::Llama model(s.config);
+    optim::AdamW adam;
+    auto const all = state(model, adam, cpu_backend(1));
+    auto compiled = [&](Plan const& plan) {
+        return compile(plan, all, token_columns(4, 8), [&](Batch const& b) -> Row {
+            return {{"loss", models::loss(model, b.tokens, b.targets)}};
+        });
+    };
+    auto const plan = Plan(mesh).micro_batches(2);
+    CHECK_THROWS_WITH(compiled(Plan(plan).stages({"blocks.{4,5,6,7}", "blocks.{0,1,2,3}"}, one_by_one)),
+                      ContainsSubstring("stages must follow each other"));
+    compiled(Plan(plan).stages("blocks.*", "interleaved", 2));
+    CHECK_THROWS_WITH(
+        compiled(Plan(plan).stages("blocks.*", "gpipe")),
+        ContainsSubstring("a schedule of 2 stages, where the first program of this state has 4"));
+}
+
+TEST_CASE("a variable that comes after a program may be divided") {
+    Mesh const mesh({{"data", 2}}, 0);
+    models::Llama model(pipeline_subjects()[0].config);
+    auto const late = make_variable({f32, {8, 8}}, Init::normal(0.02));
+    late->path = "late";
+    optim::AdamW adam;
+    auto const all = state(model, adam, cpu_backend(1));
+    auto const plan = Plan(mesh).zero(3);
+    compile(plan, all, token_columns(4, 8), [&](Batch const& b) -> Row {
+        return {{"loss", models::loss(model, b.tokens, b.targets)}};
+    });
+    auto const& table = *model.tokens.weight.variable;
+    auto const before = all->offset_of(table);
+    all->add({late});
+    compile(plan, all, {{"x", {f32, {4, 8}}}}, [&](Batch const& b) -> Row {
+        return {{"y", sum(b["x"]) + sum(read(*late))}};
+    });
+    CHECK(all->block_of(*late).shape == Shape{4, 8});
+    CHECK(all->offset_of(table) == before);
+}
+
 TEST_CASE("what a program was compiled on stays where it is") {
     models::Llama model(pipeline_subjects()[0].config);
     optim::AdamW adam;
@@ -304,17 +345,19 @@ TEST_CASE("a module that no glob names has its backward where its forward is") {
     REQUIRE(s.config.layers == 4);
     for (auto const& globs :
          {std::vector<std::string>{"blocks.{0,1}", "blocks.3"}, {"blocks.0.mlp", "blocks.{2,3}.mlp"}}) {
-        Mesh const mesh({{"pipeline", 2}}, 0);
-        auto const plan = Plan(mesh).stages(globs, one_by_one).micro_batches(2);
-        auto const t = training(s.family, s.config, plan, cpu_backend(1), s.batch, s.seq);
-        auto const& dumps = t.step->dumps();
-        // Forward and backward read a variable on one rank.
-        for (auto const& [v, ranks] : dumps.holders) {
-            if (v->meta.shape.rank() == 0) continue;
-            INFO(v->path);
-            CHECK(ranks.size() == 1);
+        for (int zero : {0, 3}) {
+            Mesh const mesh({{"data", 2}, {"pipeline", 2}}, 0);
+            auto const plan = Plan(mesh).stages(globs, one_by_one).micro_batches(4).zero(zero);
+            auto const t = training(s.family, s.config, plan, cpu_backend(1), s.batch, s.seq);
+            auto const& dumps = t.step->dumps();
+            // Forward and backward read a variable on one rank.
+            for (auto const& [v, ranks] : dumps.holders) {
+                if (v->meta.shape.rank() == 0) continue;
+                INFO(v->path);
+                CHECK(ranks.size() == 1);
+            }
+            CHECK(dumps.modules.of("blocks.1.attention") == (globs[0] == "blocks.{0,1}" ? 0 : -1));
         }
-        CHECK(dumps.modules.of("blocks.1.attention") == (globs[0] == "blocks.{0,1}" ? 0 : -1));
     }
 }
 

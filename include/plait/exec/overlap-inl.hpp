@@ -36,9 +36,9 @@ class Overlapper {
                 while (held_ > held_limit_ && freeing_.size() > 1) await(freeing_.front());
                 continue;
             }
-            if (follows(*n) && !is_there(n->inputs[0])) {
+            if (trails(*n) && !is_there(n->inputs[0])) {
                 unread_.insert(n.get());
-                followers_.push_back(n);
+                trailing_.push_back(n);
                 continue;
             }
             if (can_wait(*n)) {
@@ -167,9 +167,9 @@ class Overlapper {
         auto const aliases = n.op.aliases();
         return n.inputs.size() == 1 && aliases.size() == 1 && aliases[0].view;
     }
-    /// What shows, rearranges or converts a result, or adds it to those of other micro-batches, is done when
-    /// the result is there.
-    static bool follows(Node const& n) {
+    /// What is made of a result alone and is as large, or adds it to those of other micro-batches, is made
+    /// when the result is there.
+    static bool trails(Node const& n) {
         if (n.inputs.size() != 1 || n.op.as<Await>() || n.op.as<Send>() || is_collective(n.op)) return false;
         return is_view(n) || n.op.as<MicroSum>() ||
                (n.outputs.size() == 1 && n.outputs[0].elements() == n.inputs[0].meta().elements());
@@ -178,8 +178,8 @@ class Overlapper {
         return !unread_.contains(v.node.get()) &&
                std::none_of(waiting_.begin(), waiting_.end(), [&](auto const& w) { return w == v.node; });
     }
-    void make_followers() {
-        std::erase_if(followers_, [&](auto const& n) {
+    void make_trailing() {
+        std::erase_if(trailing_, [&](auto const& n) {
             if (!is_there(n->inputs[0])) return false;
             unread_.erase(n.get());
             emit(n);
@@ -195,13 +195,14 @@ class Overlapper {
     }
     void await(std::shared_ptr<Node const> n) {
         make_later();
+        if (emitted_.contains(n.get())) return;  // what was put off has read it
         std::erase(waiting_, n);
         if (auto it = std::find(freeing_.begin(), freeing_.end(), n); it != freeing_.end()) {
             freeing_.erase(it);
             held_ -= reduced_bytes(*n);
         }
         emit(n);
-        make_followers();
+        make_trailing();
     }
     /// Products of weight gradients, and what follows from them, fill the time that the cotangents' way
     /// through the ranks takes: nobody there waits for them. A gradient that is reduced itself goes at once.
@@ -256,7 +257,7 @@ class Overlapper {
     std::unordered_map<Node const*, bool> free_;
     std::unordered_set<Node const*> emitted_, postponed_, reduced_;
     NodeOrder later_;                         // postponed, in their order
-    NodeOrder followers_;                     // of results that are waited for, in their order
+    NodeOrder trailing_;                      // of results that are waited for, in their order
     std::unordered_set<Node const*> unread_;  // the same
     std::string_view later_unit_;
     std::vector<Gather*> queue_;  // by first reader

@@ -20,8 +20,9 @@ using NodeOrder = std::vector<std::shared_ptr<Node const>>;
 /// - A gather of a weight starts once those gathered ahead of their readers, or being read, take with it no
 ///   more than the two largest modules. Activations are gathered where they are read: to hold less of them is
 ///   why they are divided.
-/// - A result is awaited where it is first read, a sum over micro-batches not counted; weight gradients that
-/// no reduction waits for are made just
+/// - A result is awaited where it is first read; what is made of it alone and is as large (a view, a cast),
+/// and
+///   its sum over micro-batches, waits with it. Weight gradients that no reduction waits for are made just
 ///   before such a wait.
 /// - A reduction that frees what it reads (Await::soon) is awaited once later ones hold more than the
 ///   gradients of the largest module.

@@ -43,7 +43,7 @@ PLAIT_INLINE void State::add(std::vector<std::shared_ptr<Variable>> const& varia
         for (auto const& other : variables_)
             check<UsageError>(v->path.empty() || other->path != v->path,
                               "state: two variables are called '{}': give each a name of its own", v->path);
-        entries_[v.get()] = {v->meta, {}, 0};
+        entries_[v.get()] = {v->meta, {}};
         variables_.push_back(v);
         bytes_ = -1;
     }
@@ -62,10 +62,15 @@ PLAIT_INLINE void State::set_block(Variable const& v, Shape const& shape, Placem
     auto const& now = entry(v);
     if (shape == v.meta.shape) place = {};
     if (now.block.shape == shape && now.place == place) return;
-    check<UsageError>(!settled_, "state: '{}' is kept as {}: another program of this state lays it out as {}",
-                      v.path, to_string(now.block.shape), to_string(shape));
-    entries_[&v] = {{v.meta.dtype, shape}, std::move(place), 0};
+    check<UsageError>(!memory_ && !now.settled,
+                      "state: '{}' is kept as {}: another program of this state lays it out as {}", v.path,
+                      to_string(now.block.shape), to_string(shape));
+    entries_[&v] = {{v.meta.dtype, shape}, std::move(place)};
     bytes_ = -1;
+}
+
+PLAIT_INLINE void State::settle() {
+    for (auto& [v, entry] : entries_) entry.settled = true;
 }
 
 PLAIT_INLINE void State::lay_out() const {

@@ -28,13 +28,17 @@ class State {
     /// Keeps only a block of `shape` at `place` of a variable. The variables of programs that share a state
     /// are laid out alike: another block than the one that a program was compiled on is a UsageError.
     void set_block(Variable const& v, Shape const& shape, Placement place);
-    /// Blocks stay where they are from now on: a program counts on their offsets.
-    void settle() { settled_ = true; }
-    bool settled() const { return settled_; }
-    /// The stage of every module in the first program that a pipeline divides; later ones are divided alike.
-    using ModuleStages = std::vector<std::pair<std::string, int>>;
-    ModuleStages const& stages() const { return stages_; }
-    void set_stages(ModuleStages stages) { stages_ = std::move(stages); }
+    /// The blocks that are here stay as they are from now on: a program counts on them.
+    void settle();
+    bool settled(Variable const& v) const { return entry(v).settled; }
+    /// How many stages the first program has that a pipeline divides, and that of every module; later ones
+    /// are divided alike.
+    struct Stages {
+        int count = 0;
+        std::vector<std::pair<std::string, int>> modules{};
+    };
+    Stages const& stages() const { return stages_; }
+    void set_stages(Stages stages) { stages_ = std::move(stages); }
     /// What this state holds of a variable: dtype and shape of the block, and where it lies.
     Meta const& block_of(Variable const& v) const { return entry(v).block; }
     Placement const& place_of(Variable const& v) const { return entry(v).place; }
@@ -66,6 +70,7 @@ class State {
         Meta block;
         Placement place;
         std::int64_t offset = 0;
+        bool settled = false;
     };
     Entry const& entry(Variable const& v) const;
     void lay_out() const;
@@ -76,8 +81,7 @@ class State {
     mutable std::int64_t bytes_ = -1;  // -1: offsets are yet to be given
     std::shared_ptr<std::byte[]> memory_;
     std::uint64_t seed_ = 1;
-    bool settled_ = false;
-    ModuleStages stages_;
+    Stages stages_;
 };
 
 /// The first value of a block of a variable: logical element i depends on (seed, path, i) alone.

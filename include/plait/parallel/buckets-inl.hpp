@@ -68,10 +68,12 @@ class Bucketer {
         // Parts of one size, so that the bytes on the wire add up.
         if (x.bytes() >= small_gradient || x.elements() % mesh_.axis(all ? all->axis : scatter->axis).size)
             return false;
-        // A variable's place and a result want values of their own.
+        // A variable's place and a result want values of their own; what backward reads on is no gradient of
+        // a variable, and joined it could not be cut into micro-batches.
         auto it = readers_.find({n, 0});
-        return it != readers_.end() &&
-               std::none_of(it->second.begin(), it->second.end(), [](Node const* r) { return r == nullptr; });
+        return it != readers_.end() && std::none_of(it->second.begin(), it->second.end(), [](Node const* r) {
+                   return !r || (r->origin.phase == Phase::backward && !is_collective(r->op));
+               });
     }
 
     Bucket bucket_of(std::shared_ptr<Node const> const& await) const {

@@ -6,6 +6,7 @@
 #include "plait/graph/parts.hpp"
 #include "plait/graph/source.hpp"
 #include "plait/ops/elementwise.hpp"
+#include "plait/ops/view.hpp"
 #include "plait/parallel/layout.hpp"
 #include "plait/parallel/stages.hpp"
 
@@ -183,7 +184,8 @@ class StageFinder {
                           "program does",
                           n.origin.path, own, latest);
         int const at = own >= 0 ? own : latest;
-        if (at >= 0) note_forward(n.origin.path, at);
+        if (at < 0) return at;
+        note_forward(n.origin.path, at);
         for (auto const& v : n.inputs)
             for (auto const* weight : weights(v.node)) note(weight_stage_, weight, at);
         return at;
@@ -288,7 +290,8 @@ class StageFinder {
         }
     }
     static bool light(Node const& n) {
-        return follows(n) || n.op.as<Binary>() || n.op.as<Join>() || n.op.as<Part>() || is_collective(n.op);
+        return follows(n) || n.op.as<Binary>() || n.op.as<Join>() || n.op.as<Part>() || n.op.as<Reshape>() ||
+               is_collective(n.op);
     }
 
     Sections const& sections_;

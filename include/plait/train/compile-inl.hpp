@@ -179,9 +179,14 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     if (pipeline) {
         schedule = plan.schedule();
         // Another program of the state may weigh its modules otherwise, but finds the weights where they are.
-        stages = state->stages().empty() ? find_stages(recorded, plan.stages(), schedule.stages)
-                                         : StageModules{schedule.stages, state->stages()};
-        state->set_stages(stages.modules);
+        auto const& first = state->stages();
+        check<UsageError>(
+            first.count == 0 || first.count == schedule.stages,
+            "plan: a schedule of {} stages, where the first program of this state has {}: use one "
+            "number of stages for all",
+            schedule.stages, first.count);
+        stages = first.count ? StageModules{first.count, first.modules}
+                             : find_stages(recorded, plan.stages(), schedule.stages);
     }
     Graph passed = run_passes(recorded, plan, backend, stages);
     auto [lines, layouts] = lay_out_program(plan, passed, *state);
@@ -203,11 +208,12 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     for (auto const& n : passed.nodes)
         if (auto const* s = source_of(*n)) used.insert(s->variable.lock().get());
     for (auto const& v : state->variables()) {
-        if (state->settled() && !used.contains(v.get())) continue;
+        if (state->settled(*v) && !used.contains(v.get())) continue;
         auto [shape, place] = block_of(*v, lines.variables.at(v.get()), mesh, holders);
         state->set_block(*v, shape, place);
     }
     state->settle();
+    if (pipeline) state->set_stages({stages.stages, stages.modules});
     auto program = emit(sections, backend, [&](Variable const& v) { return state->offset_of(v); });
     return Step(std::move(program),
                 {std::move(recorded), std::move(passed), std::move(layouts), std::move(sections),

@@ -14,12 +14,13 @@ struct LinearLoss {
     DType type = DType::f32, wide = DType::f32;
     bool loss = false, gradient = false;  // what is wanted
 
-    /// Only the first `counted` rows of w are read, as if there were no others.
-    LinearLoss(Meta const& x, std::int64_t counted, std::int64_t chunk_tokens, bool with_loss,
+    /// Only the first `classes` rows of w are read where that is not 0, as if there were no others. A block
+    /// of a divided vocabulary may count fewer: its rows of padding are zeros, and products take them along.
+    LinearLoss(Meta const& x, Meta const& w, std::int64_t chunk_tokens, std::int64_t classes, bool with_loss,
                bool with_gradient)
         : tokens(matrix_rows(x.shape)),
           dim(matrix_columns(x.shape)),
-          vocab(counted),
+          vocab(classes > 0 ? smaller(classes, w.shape.begin()[0]) : w.shape.begin()[0]),
           chunk(larger(1, smaller(chunk_tokens, tokens))),
           type(x.dtype),
           wide(x.dtype == DType::f64 ? DType::f64 : DType::f32),
@@ -89,6 +90,7 @@ inline void row_gradient(C const* a, std::int64_t n, std::int64_t at, C lse, C d
 template <class C>
 inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossOperands const& o,
                         Classes const& classes, bool add) {
+    auto const counted = classes.counted();
     auto gemm_bytes = l.gemm_bytes(), worker_bytes = l.tile_bytes() + gemm_bytes;
     auto* dlogits = call.workspace;
     auto scratch = [&](int worker) { return call.workspace + l.chunk_bytes() + worker * worker_bytes; };
@@ -105,13 +107,14 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
                 auto target = o.targets->as<std::int32_t const>()[token];
                 auto at = classes.local(call, target);
                 C* a = room + r * l.vocab;
-                C lse = l.loss ? row_lse<C>(a, l.vocab) : o.lse_in->as<C const>()[token];
+                C lse = l.loss ? row_lse<C>(a, counted) : o.lse_in->as<C const>()[token];
                 if (l.loss) {
                     o.nll->as<C>()[token] = at < 0 ? C(0) : lse - a[at];
                     o.lse->as<C>()[token] = lse;
                 }
                 if (!l.gradient) continue;
-                row_gradient(a, l.vocab, at, lse, target < 0 ? C(0) : o.dnll->as<C const>()[token], a);
+                row_gradient(a, counted, at, lse, target < 0 ? C(0) : o.dnll->as<C const>()[token], a);
+                for (auto c = counted; c < l.vocab; ++c) a[c] = C(0);
                 if (l.apart()) write<C>({dlogits, l.type}, (t.row + r) * l.vocab, a, l.vocab);
             }
         });
@@ -134,29 +137,30 @@ inline void linear_loss(KernelCall const& call, LinearLoss const& l, LinearLossO
 }
 
 /// `dw` is the number of that output, -1 without one.
-inline void linear_loss(KernelCall const& call, std::int64_t chunk, Classes const& classes, bool loss,
+inline void linear_loss(KernelCall const& call, std::int64_t chunk, std::int64_t limit, bool loss,
                         LinearLossOperands const& o, int dw) {
     bool add = dw >= 0 && (call.accumulate >> dw & 1);
-    LinearLoss l(o.x->meta, classes.counted(), chunk, loss, dw >= 0);
+    LinearLoss l(o.x->meta, o.w->meta, chunk, limit, loss, dw >= 0);
+    Classes classes(*o.w, 0, limit);
     with_floating_type(call, *o.x, [&](auto zero) { linear_loss<decltype(zero)>(call, l, o, classes, add); });
 }
 
 inline void linear_cross_entropy(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearCrossEntropy>();
-    linear_loss(call, op.chunk, Classes(in[1], 0, op.classes), true,
+    linear_loss(call, op.chunk, op.classes, true,
                 {in, in + 1, in + 2, nullptr, nullptr, out, out + 1, nullptr, nullptr}, -1);
 }
 inline void linear_cross_entropy_gradient(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearCrossEntropyGradient>();
-    linear_loss(call, op.chunk, Classes(in[1], 0, op.classes), false,
+    linear_loss(call, op.chunk, op.classes, false,
                 {in, in + 1, in + 2, in + 3, in + 4, nullptr, nullptr, out, out + 1}, 1);
 }
 inline void linear_cross_entropy_step(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearCrossEntropyStep>();
-    linear_loss(call, op.chunk, Classes(in[1], 0, op.classes), true,
+    linear_loss(call, op.chunk, op.classes, true,
                 {in, in + 1, in + 2, nullptr, in + 3, out, out + 1, out + 2, out + 3}, 3);
 }
 
@@ -164,14 +168,12 @@ inline void linear_loss_blocks(KernelCall const& call) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& op = call.attributes<LinearLossBlocks>();
     Classes classes(in[1], 0, op.classes);
-    LinearLoss l(in[0].meta, classes.counted(), op.chunk, true, false);
-    auto const rows = classes.count / op.blocks;  // of a block
+    LinearLoss l(in[0].meta, in[1].meta, op.chunk, op.classes, true, false);
+    auto const rows = classes.count / op.blocks, counted = classes.counted();
     auto gemm_bytes = l.gemm_bytes(), worker_bytes = l.tile_bytes() + gemm_bytes;
     with_floating_type(call, in[0], [&](auto zero) {
         using C = decltype(zero);
         auto *lse = out[0].as<C>(), *at_target = out[1].as<C>();
-        if (l.vocab == 0)  // nothing but padding, and no tile
-            for (std::int64_t i = 0; i < l.tokens * op.blocks; ++i) lse[i] = at_target[i] = -__builtin_inf();
         for (std::int64_t start = 0; start < l.tokens; start += l.chunk) {
             auto logits = l.logits(smaller(l.chunk, l.tokens - start));
             run_tiles(call, logits.count(), [&](std::int64_t i, int worker) {
@@ -184,7 +186,7 @@ inline void linear_loss_blocks(KernelCall const& call) {
                     auto at = classes.local(call, in[2].as<std::int32_t const>()[token]);
                     C const* a = reinterpret_cast<C const*>(room) + r * l.vocab;
                     for (std::int64_t b = 0; b < op.blocks; ++b) {
-                        auto first = smaller(b * rows, l.vocab), end = smaller(first + rows, l.vocab);
+                        auto first = smaller(b * rows, counted), end = smaller(first + rows, counted);
                         lse[token * op.blocks + b] = row_lse<C>(a + first, end - first);
                         at_target[token * op.blocks + b] = at >= first && at < end ? a[at] : -__builtin_inf();
                     }
@@ -198,9 +200,7 @@ template <class O>
 inline std::int64_t linear_loss_workspace(AnyOp const& op, Metas const& in, int workers, bool loss,
                                           bool gradient) {
     auto const& o = *op.as<O>();
-    auto rows = in.data()[1].shape.begin()[0];
-    return LinearLoss(in.data()[0], o.classes > 0 ? smaller(o.classes, rows) : rows, o.chunk, loss, gradient)
-        .workspace(workers);
+    return LinearLoss(in.data()[0], in.data()[1], o.chunk, o.classes, loss, gradient).workspace(workers);
 }
 inline std::int64_t linear_cross_entropy_workspace(AnyOp const& op, Metas const& in, Metas const&,
                                                    int workers) {
