@@ -36,6 +36,13 @@ caught includes include/plait/ops/json.hpp '#include <nlohmann/json.hpp>\n'
 caught includes include/plait/utils.hpp '#pragma once\n'
 caught includes src/ops_bad.cpp '#include <plait/nn/layers.hpp>\n'
 caught includes src/cpu.cpp '#include <plait/version.hpp>\n'
+mkdir -p "$tree"/cuda/{device,kernels}
+plant cuda/device/block.cuh '#pragma once\n'
+plant cuda/table.cu '#include "cuda/device/block.cuh"\n'
+passes includes
+caught includes src/tools/gpu.cpp '#include "cuda/table.hpp"\n'
+caught includes cuda/device/bad.cuh '#include "cuda/kernels/norm.cuh"\n'
+caught includes cuda/kernels/bad.cuh '#include "plait/core/check.hpp"\n'
 
 passes files
 caught files notes.txt 'x\n'
