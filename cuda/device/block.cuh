@@ -6,6 +6,7 @@
 //
 // A kernel is a struct. Its fields are its arguments, `threads` is the size of a block (a multiple of 32),
 // `Shared` what the threads of a block have in common, and the call operator what one thread does.
+// `blocks_per_sm`, where there is one, says how many blocks must fit beside each other.
 
 #include <concepts>
 #include <cstdint>

@@ -55,8 +55,15 @@ PLAIT_DEVICE void store_words(void* to, Words<n> const& w) {
     else *static_cast<uint4*>(to) = make_uint4(w.at[0], w.at[1], w.at[2], w.at[3]);
 }
 
+/// Blocks that shall run beside each other on a multiprocessor, which limits registers; 0 leaves it to ptxas.
 template <Kernel K>
-__global__ void __launch_bounds__(K::threads) run(__grid_constant__ K const kernel) {
+inline constexpr int blocks_per_sm = [] {
+    if constexpr (requires { K::blocks_per_sm; }) return K::blocks_per_sm;
+    else return 0;
+}();
+
+template <Kernel K>
+__global__ void __launch_bounds__(K::threads, blocks_per_sm<K>) run(__grid_constant__ K const kernel) {
     __shared__ typename K::Shared shared;
     kernel(Block(), shared);
 }
