@@ -14,7 +14,6 @@ struct NormForward {
     static constexpr int threads = 256, teams = threads / team;
     static constexpr int lanes = Pack<T>::lanes, packs = 8;
     static constexpr std::int64_t longest = static_cast<std::int64_t>(team) * packs * lanes;
-    static constexpr int blocks_per_sm = 3;
     using Shared = WarpSums<team, 1>;
 
     T const* x;         // [rows, columns]
@@ -103,7 +102,8 @@ struct NormBackward {
     static constexpr int threads = 256, teams = threads / team;
     static constexpr int lanes = Pack<T>::lanes, sums = centred ? 2 : 1;  // dgain, dbias
     static constexpr std::int64_t longest = static_cast<std::int64_t>(team) * packs * lanes;
-    static constexpr int blocks_per_sm = sums * packs * lanes <= 32 ? 2 : 1;
+    // For fewer ptxas sees by itself how many fit; here it would spill to fit three.
+    static constexpr int blocks_per_sm = sums * packs * lanes <= 16 ? 2 : 0;
     using Shared = WarpSums<team, sums>;
 
     T const* dy;        // [rows, columns]
