@@ -36,6 +36,13 @@ caught includes include/plait/ops/json.hpp '#include <nlohmann/json.hpp>\n'
 caught includes include/plait/utils.hpp '#pragma once\n'
 caught includes src/ops_bad.cpp '#include <plait/nn/layers.hpp>\n'
 caught includes src/cpu.cpp '#include <plait/version.hpp>\n'
+mkdir -p "$tree"/cuda/{device,kernels}
+plant cuda/device/block.cuh '#pragma once\n'
+plant cuda/table.cu '#include "cuda/device/block.cuh"\n'
+passes includes
+caught includes src/tools/gpu.cpp '#include "cuda/table.hpp"\n'
+caught includes cuda/device/bad.cuh '#include "cuda/kernels/norm.cuh"\n'
+caught includes cuda/kernels/bad.cuh '#include "plait/core/check.hpp"\n'
 
 passes files
 caught files notes.txt 'x\n'
@@ -69,6 +76,21 @@ says 1 '```sh runs\nplait 1\ntrue\n```\n'
 says 1 '```sh fails 2\nplait 1\n```\n'
 says 1 '```sh runs\nplait\n```\n```text shown\nthree\n```\n'
 says 1 '```sh not run: why\nplait\n```\n'
+
+# resources CODE LOG: the exit code of the check of registers and spills
+resources() {
+    plant ptxas.log "$2"
+    local code=0
+    bash "$house/../../cuda/resources.sh" "$tree/ptxas.log" --check >/dev/null || code=$?
+    ((code == $1)) || { echo "resources gives $code, not $1, for: $2"; failures=1; }
+    rm "$tree/ptxas.log"
+}
+entry="ptxas info    : Compiling entry function '_ZN5plait4cuda3runINS0_10ColumnSumsEEEvT_' for 'sm_90a'\n"
+resources 0 "$entry    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 32 registers, 8 bytes smem\n"
+resources 1 "$entry    8 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 32 registers\n"
+resources 1 "$entry    0 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads\nptxas info    : Used 32 registers\n"
+resources 1 "$entry    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 200 registers\n"
+resources 1 "nothing\n"
 
 compile_fail=$house/../compile_fail/check.sh
 compiler=${CXX:-c++}

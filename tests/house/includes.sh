@@ -63,13 +63,20 @@ while IFS= read -r file; do
     fi
     while IFS= read -r include; do
         name=${include:1}
+        # Kernels are sources of their own, and what they are written in knows nothing of them.
+        case $file:$name in
+            cuda/device/*:cuda/device/*) continue ;;
+            cuda/device/*:*/*.cuh | cuda/device/*:plait/*) fail "$file: cuda/device must not include $name" ;;
+            cuda/kernels/*:plait/*) fail "$file: kernels must not include $name" ;;
+            cuda/*:cuda/* | tests/cuda/*:cuda/*) continue ;;
+        esac
         case $name in
             plait/*)
                 [[ -z $own ]] && continue
                 layer_of "${name#plait/}"
                 [[ ${reach[$own]} == *" $layer "* ]] || fail "$file: $own must not include $name"
                 ;;
-            cuda/*.cuh | ../*cuda/*) fail "$file: nothing includes the top-level cuda/ ($name)" ;;
+            cuda/* | ../*cuda/*) fail "$file: nothing includes the top-level cuda/ ($name)" ;;
             ../*) [[ -z $own ]] || fail "$file: write <plait/...>, not $name" ;;
             toml++/* | CLI/* | nlohmann/*)
                 [[ $file == *.cpp || $file == src/tools/* ]] || fail "$file: only .cpp files may include $name"

@@ -1,0 +1,83 @@
+#pragma once
+
+// block.cuh on a GPU.
+
+#include "cuda/device/block.cuh"
+
+#include <stdexcept>
+#include <string>
+
+namespace plait::cuda {
+
+/// The block that a thread is in.
+class Block {
+  public:
+    PLAIT_DEVICE int thread() const { return static_cast<int>(threadIdx.x); }
+    PLAIT_DEVICE int index() const { return static_cast<int>(blockIdx.x); }
+    PLAIT_DEVICE int blocks() const { return static_cast<int>(gridDim.x); }
+
+    /// Waits for all threads of the block; what they wrote is seen after it.
+    PLAIT_DEVICE void barrier() const { __syncthreads(); }
+
+    /// The value of another lane of the warp. All 32 must come.
+    template <class T>
+    PLAIT_DEVICE T shuffle_xor(T value, int mask) const {
+        return __shfl_xor_sync(~0u, value, mask);
+    }
+    template <class T>
+    PLAIT_DEVICE T shuffle(T value, int lane) const {
+        return __shfl_sync(~0u, value, lane);
+    }
+
+    /// Of any memory. Integers only: their order leaves no trace.
+    PLAIT_DEVICE void atomic_max(std::uint32_t* to, std::uint32_t value) const { atomicMax(to, value); }
+    PLAIT_DEVICE void atomic_add(std::int64_t* to, std::int64_t value) const {
+        atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+    }
+};
+
+/// One access of 8 or 16 bytes, at an address that is a multiple of that.
+template <int n>
+PLAIT_DEVICE Words<n> load_words(void const* from) {
+    static_assert(n == 2 || n == 4);
+    if constexpr (n == 2) {
+        auto v = *static_cast<uint2 const*>(from);
+        return {{v.x, v.y}};
+    } else {
+        auto v = *static_cast<uint4 const*>(from);
+        return {{v.x, v.y, v.z, v.w}};
+    }
+}
+/// To do: nvcc 13.0 makes four stores of 4 bytes of this in CrossEntropy and most of NormForward, and
+/// addresses that came from memory (AdamW, Squares) stay generic.
+template <int n>
+PLAIT_DEVICE void store_words(void* to, Words<n> const& w) {
+    static_assert(n == 2 || n == 4);
+    if constexpr (n == 2) *static_cast<uint2*>(to) = make_uint2(w.at[0], w.at[1]);
+    else *static_cast<uint4*>(to) = make_uint4(w.at[0], w.at[1], w.at[2], w.at[3]);
+}
+
+/// Blocks that shall run beside each other on a multiprocessor, which limits registers; 0 leaves it to ptxas.
+template <Kernel K>
+inline constexpr int blocks_per_sm = [] {
+    if constexpr (requires { K::blocks_per_sm; }) return K::blocks_per_sm;
+    else return 0;
+}();
+
+template <Kernel K>
+__global__ void __launch_bounds__(K::threads, blocks_per_sm<K>) run(__grid_constant__ K const kernel) {
+    __shared__ typename K::Shared shared;
+    kernel(Block(), shared);
+}
+
+/// Runs `blocks` blocks of the kernel on a stream. Throws std::runtime_error with the kernel's name where it
+/// cannot be launched.
+template <Kernel K>
+void launch(K const& kernel, std::int64_t blocks, cudaStream_t stream) {
+    if (blocks == 0) return;
+    run<K><<<static_cast<unsigned>(blocks), K::threads, 0, stream>>>(kernel);
+    if (auto error = cudaGetLastError(); error != cudaSuccess)
+        throw std::runtime_error(std::string(K::name) + ": not launched: " + cudaGetErrorString(error));
+}
+
+}  // namespace plait::cuda

@@ -1,0 +1,196 @@
+#pragma once
+
+// block.cuh on the host: blocks run one after the other, the threads of a block as fibers that change only at
+// barriers and shuffles. What some threads of a block or warp never reach is an error that says who waits
+// where. Shared memory starts as rubbish.
+
+#include "cuda/device/block.cuh"
+#include "cuda/device/fiber.hpp"
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace plait::cuda {
+
+/// A kernel did on the host what would hang or be undefined on a GPU.
+struct KernelFault : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+/// The order in which blocks, and threads between two barriers, run. A kernel without races gives the same
+/// bits in both.
+enum class Order : std::uint8_t { forward, backward };
+
+/// Where in the source a thread waits.
+struct Where {
+    char const* file;
+    int line;
+    std::string text() const {
+        std::string path = file;
+        return path.substr(path.rfind('/') + 1) + ":" + std::to_string(line);
+    }
+    bool operator==(Where const& other) const {
+        return line == other.line && std::strcmp(file, other.file) == 0;
+    }
+};
+
+/// The threads of one block, and what each waits for.
+class HostThreads {
+  public:
+    enum class State : std::uint8_t { ready, barrier, shuffle, ended };
+    struct Thread {
+        State state = State::ready;
+        Where where{};
+        unsigned shuffles = 0;
+        std::uint64_t offered[2] = {};  // what it brings to even and odd shuffles
+        Fiber fiber{};
+    };
+
+    HostThreads(char const* kernel, int count, Order order)
+        : kernel_(kernel), order_(order), threads_(static_cast<std::size_t>(count)) {}
+
+    Thread& operator[](int i) { return threads_[static_cast<std::size_t>(i)]; }
+    int count() const { return static_cast<int>(threads_.size()); }
+
+    /// Runs body(thread) for all threads of a block to their ends.
+    template <class F>
+    void run(int block, F&& body) {
+        block_ = block;
+        for (int t = 0; t < count(); ++t) {
+            (*this)[t].state = State::ready;
+            (*this)[t].fiber.start([&body, this, t] {
+                body(t);
+                (*this)[t].state = State::ended;
+            });
+        }
+        int left = count();
+        while (left > 0) {
+            bool moved = false;
+            for (int k = 0; k < count(); ++k) {
+                auto& thread = (*this)[order_ == Order::forward ? k : count() - 1 - k];
+                if (thread.state != State::ready) continue;
+                thread.fiber.resume();
+                left -= thread.state == State::ended;
+                moved = true;
+            }
+            for (int w = 0; w < count(); w += warp_size) release(w, warp_size, State::shuffle);
+            release(0, count(), State::barrier);
+            if (!moved) fail("deadlock");
+        }
+    }
+
+    /// Thread t waits until the others of its warp or block are there too.
+    void wait(int t, State state, Where where) {
+        (*this)[t].state = state;
+        (*this)[t].where = where;
+        (*this)[t].fiber.pause();
+    }
+
+    /// Says which threads are where.
+    [[noreturn]] void fail(std::string const& what) {
+        static constexpr char const* names[] = {"run", "wait at the barrier of ", "wait at the shuffle of ",
+                                                "have ended"};
+        std::map<std::string, std::pair<int, int>> groups;  // place: threads, the first of them
+        for (int t = count() - 1; t >= 0; --t) {
+            auto const& thread = (*this)[t];
+            auto key = std::string(names[static_cast<int>(thread.state)]);
+            if (thread.state == State::barrier || thread.state == State::shuffle) key += thread.where.text();
+            groups[key].first += 1;
+            groups[key].second = t;
+        }
+        auto text = std::string(kernel_) + ": " + what + " in block " + std::to_string(block_);
+        char const* comma = ": ";
+        for (auto const& [key, who] : groups) {
+            text += comma + std::to_string(who.first) + " threads from " + std::to_string(who.second) +
+                    " on " + key;
+            comma = ", ";
+        }
+        throw KernelFault(text);
+    }
+
+  private:
+    /// Lets threads [begin, begin + n) go on if all of them wait at one place.
+    void release(int begin, int n, State state) {
+        for (int t = begin; t < begin + n; ++t)
+            if ((*this)[t].state != state || !((*this)[t].where == (*this)[begin].where)) return;
+        for (int t = begin; t < begin + n; ++t) (*this)[t].state = State::ready;
+    }
+
+    char const* kernel_;
+    Order order_;
+    int block_ = 0;
+    std::vector<Thread> threads_;
+};
+
+/// The block that a thread is in.
+class Block {
+  public:
+    Block(HostThreads& threads, int thread, int index, int blocks)
+        : threads_(&threads), thread_(thread), index_(index), blocks_(blocks) {}
+
+    int thread() const { return thread_; }
+    int index() const { return index_; }
+    int blocks() const { return blocks_; }
+
+    void barrier(Where where = {__builtin_FILE(), __builtin_LINE()}) const {
+        threads_->wait(thread_, HostThreads::State::barrier, where);
+    }
+
+    template <class T>
+    T shuffle(T value, int lane, Where where = {__builtin_FILE(), __builtin_LINE()}) const {
+        static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
+        if (lane < 0 || lane >= warp_size) threads_->fail("shuffle with lane " + std::to_string(lane));
+        auto& own = (*threads_)[thread_];
+        // The next shuffle may begin before all have read this one, the one after it not.
+        auto at = own.shuffles++ % 2;
+        std::memcpy(&own.offered[at], &value, sizeof(T));
+        threads_->wait(thread_, HostThreads::State::shuffle, where);
+        std::memcpy(&value, &(*threads_)[thread_ / warp_size * warp_size + lane].offered[at], sizeof(T));
+        return value;
+    }
+    template <class T>
+    T shuffle_xor(T value, int mask, Where where = {__builtin_FILE(), __builtin_LINE()}) const {
+        return shuffle(value, thread_ % warp_size ^ mask, where);
+    }
+
+    void atomic_max(std::uint32_t* to, std::uint32_t value) const { *to = *to < value ? value : *to; }
+    void atomic_add(std::int64_t* to, std::int64_t value) const {
+        *to = static_cast<std::int64_t>(static_cast<std::uint64_t>(*to) + static_cast<std::uint64_t>(value));
+    }
+
+  private:
+    HostThreads* threads_;
+    int thread_, index_, blocks_;
+};
+
+template <int n>
+Words<n> load_words(void const* from) {
+    if (reinterpret_cast<std::uintptr_t>(from) % (4 * n)) throw KernelFault("a load of words is not aligned");
+    Words<n> w;
+    std::memcpy(&w, from, sizeof w);
+    return w;
+}
+template <int n>
+void store_words(void* to, Words<n> const& w) {
+    if (reinterpret_cast<std::uintptr_t>(to) % (4 * n)) throw KernelFault("a store of words is not aligned");
+    std::memcpy(to, &w, sizeof w);
+}
+
+/// Runs `blocks` blocks of the kernel. Throws KernelFault.
+template <Kernel K>
+void launch(K const& kernel, std::int64_t blocks, Order order = Order::forward) {
+    HostThreads threads(K::name, K::threads, order);
+    int count = static_cast<int>(blocks);
+    for (int k = 0; k < count; ++k) {
+        int index = order == Order::forward ? k : count - 1 - k;
+        auto shared = std::make_unique_for_overwrite<typename K::Shared>();
+        std::memset(static_cast<void*>(shared.get()), 0xA5, sizeof(typename K::Shared));
+        threads.run(index, [&](int t) { kernel(Block(threads, t, index, count), *shared); });
+    }
+}
+
+}  // namespace plait::cuda

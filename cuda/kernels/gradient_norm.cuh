@@ -1,0 +1,131 @@
+#pragma once
+
+#include "cuda/device/math.cuh"
+#include "cuda/device/pack.cuh"
+
+namespace plait::cuda {
+
+/// A run of a gradient that one block reads.
+template <class T>
+struct GradientPart {
+    static constexpr int most = 8192;  // elements, but for the last run of a gradient fewer; a multiple of 8
+    T const* g;
+    int count;
+};
+
+/// Raises *most to the bits of the largest |g| of all parts: MaxAbsolute in ops/gradient_norm.hpp. *most is 0
+/// before.
+template <class T>
+struct MaxAbsolute {
+    static constexpr char const* name = "max_absolute";
+    static constexpr int threads = 256, lanes = Pack<T>::lanes;
+    using Shared = NoShared;
+
+    GradientPart<T> const* parts;  // [count], a block each
+    int count;
+    std::uint32_t* most;  // the bits of an f32
+
+    std::int64_t blocks() const { return count; }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
+        auto one = parts[block.index()];
+        bool wide = aligned(one.g);
+        std::uint32_t largest = 0;
+        for (int i = block.thread() * lanes; i < one.count; i += threads * lanes) {
+            auto g = Pack<T>::load(one.g + i, one.count - i, wide);
+            PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) {
+                auto bits = magnitude_bits(g[j]);
+                largest = largest < bits ? bits : largest;
+            }
+        }
+        PLAIT_UNROLL
+        for (int mask = warp_size / 2; mask > 0; mask /= 2) {
+            auto other = block.shuffle_xor(largest, mask);
+            largest = largest < other ? other : largest;
+        }
+        if (block.thread() % warp_size == 0) block.atomic_max(most, largest);
+    }
+};
+
+/// Adds the squares of all parts to two integers at the exponent of *m: Squares in ops/gradient_norm.hpp, to
+/// the bit, whatever the order of blocks. `sums` is zero before.
+template <class T>
+struct Squares {
+    static constexpr char const* name = "squares";
+    static constexpr int threads = 256, lanes = Pack<T>::lanes, warps = threads / warp_size;
+    struct Shared {
+        std::int64_t hi[warps], lo[warps];
+    };
+
+    GradientPart<T> const* parts;  // [count], a block each
+    int count;
+    float const* m;      // at least every |g|
+    std::int64_t* sums;  // [2]: hi, lo
+    int bits;
+
+    std::int64_t blocks() const { return count; }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
+        float scale = *m;
+        if (!is_scale(scale)) return;
+        int e = exponent_above(scale);
+        auto one = parts[block.index()];
+        bool wide = aligned(one.g);
+        std::int64_t hi = 0, lo = 0;
+        for (int i = block.thread() * lanes; i < one.count; i += threads * lanes) {
+            auto g = Pack<T>::load(one.g + i, one.count - i, wide);
+            PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) {
+                auto words = square_words(g[j], e, bits);
+                hi += words.hi;
+                lo += words.lo;
+            }
+        }
+        PLAIT_UNROLL
+        for (int mask = warp_size / 2; mask > 0; mask /= 2) {
+            hi += block.shuffle_xor(hi, mask);
+            lo += block.shuffle_xor(lo, mask);
+        }
+        if (block.thread() % warp_size == 0) {
+            shared.hi[block.thread() / warp_size] = hi;
+            shared.lo[block.thread() / warp_size] = lo;
+        }
+        block.barrier();
+        if (block.thread() >= 2) return;
+        auto const& words = block.thread() ? shared.lo : shared.hi;
+        std::int64_t total = 0;
+        for (auto word : words) total += word;
+        block.atomic_add(sums + block.thread(), total);
+    }
+};
+
+/// The norm that the squares mean: NormOfSquares in ops/gradient_norm.hpp.
+struct NormOfSquares {
+    static constexpr char const* name = "norm_of_squares";
+    static constexpr int threads = warp_size;
+    using Shared = NoShared;
+
+    std::int64_t const* sums;  // [2]
+    float const* m;
+    float* norm;
+    int bits;
+
+    std::int64_t blocks() const { return 1; }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
+        if (block.thread() != 0) return;
+        if (!is_scale(*m)) {
+            *norm = *m;
+            return;
+        }
+        auto hi = static_cast<double>(sums[0]), lo = static_cast<double>(sums[1]);
+        double unit = 1.0 / static_cast<double>(std::int64_t{1} << bits);
+        double root = ::sqrt((hi + lo * unit) * unit);
+        // In two factors: 2^e may be no float where m is the largest or a denormal.
+        int e = exponent_above(*m), half = e / 2;
+        *norm = static_cast<float>(root * power_of_two(half) * power_of_two(e - half));
+    }
+};
+
+}  // namespace plait::cuda
