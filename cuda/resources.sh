@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # resources.sh LOG [--check]: what each kernel takes, by architecture, from what ptxas -v said: registers, bytes of shared
 # memory, of the stack and of spills. With --check it fails where a kernel spills, has a stack at all, or takes more
-# registers than let two blocks of 256 threads, or one of 512, run beside each other with room to spare.
+# registers than the largest kernel does now, a norm's gradient of long rows, of which one block of 256 threads fits an SM.
 set -euo pipefail
 most_registers=176
 log=$1
