@@ -42,7 +42,7 @@ Traced traced(Subject const& s, Arrangement const& a, bool traces = true) {
                   run.step->trace(nullptr);
                   auto const events = log.events.size();
                   run();
-                  CHECK(log.events.size() == events);
+                  check(log.events.size() == events, "a step that is not traced is noted");
                   t.programs[r] = run.step->program();
                   t.rows[r] = trace_rows(t.programs[r], mesh, log, origin);
                   auto const stages = run.step->dumps().schedule.stages;
