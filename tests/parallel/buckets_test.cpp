@@ -99,22 +99,25 @@ struct Twofold {
     using fields = Fields<&Twofold::ca, &Twofold::cb, &Twofold::wa, &Twofold::wb>;
 
     Tensor operator()(Tensor const& x) const {
-        Scope scope("blocks.0");
         auto a = ca(x), b = cb(x);
         return wa(a) * wb(b);
     }
+};
+struct Around {
+    Twofold block;
+    using fields = Fields<&Around::block>;
 };
 
 }  // namespace
 
 TEST_CASE("cotangents that backward reads on are reduced where they are made") {
     Mesh const mesh({{"tensor", 2}}, 0);
-    Twofold model;
+    Around model;
     optim::AdamW adam;
     auto const all = state(model, adam, cpu_backend(1));
-    auto const plan = Plan(mesh).shard("{wa,wb}.weight", "tensor", 0).micro_batches(2);
+    auto const plan = Plan(mesh).shard("block.{wa,wb}.weight", "tensor", 0).micro_batches(2);
     auto const step = compile(plan, all, {{"x", {f32, {4, 6, 8}}}}, [&](Batch const& b) -> Row {
-        auto [loss, g] = value_and_gradients(model, [&] { return mean(square(model(b["x"]))); });
+        auto [loss, g] = value_and_gradients(model, [&] { return mean(square(model.block(b["x"]))); });
         adam.update(model, g);
         return {{"loss", loss}};
     });
