@@ -172,10 +172,13 @@ class StageFinder {
         }
         if (backward(n)) {
             if (own >= 0) return own;
+            // The first of them: sets of addresses have an order of their own on every rank.
+            int first = -1;
             for (auto const& v : n.inputs)
                 for (auto const* weight : weights(v.node))
                     if (auto it = weight_stage_.find(weight); it != weight_stage_.end() && it->second >= 0)
-                        return it->second;
+                        first = first < 0 ? it->second : std::min(first, it->second);
+            if (first >= 0) return first;
             if (int forward = forward_stage(n.origin.path); forward >= 0) return forward;
             return first_back >= 0 ? first_back : latest;
         }
