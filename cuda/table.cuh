@@ -1,6 +1,6 @@
 #pragma once
 
-// Every kernel. Nothing launches these yet, and none has run on a GPU.
+// Every kernel. None has run on a GPU.
 
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
@@ -15,6 +15,15 @@ namespace plait::cuda {
 template <Kernel... K>
 struct Kernels {
     static constexpr int count = sizeof...(K);
+    template <class One>
+    static constexpr bool contains = (std::is_same_v<One, K> || ...);
+    /// Which line is that of this kernel.
+    template <class One>
+    static constexpr int index_of = [] {
+        int i = 0, found = -1;
+        ((std::is_same_v<One, K> ? void(found = i) : void(), ++i), ...);
+        return found;
+    }();
     /// {f<K>()...}
     template <class F>
     static constexpr auto each(F f) {

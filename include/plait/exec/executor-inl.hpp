@@ -51,6 +51,9 @@ PLAIT_INLINE void Executor::bind() {
         bind_all(i.out, b.out);
         bound_.push_back(std::move(b));
     }
+    join();
+    recording_.reset();
+    asked_ = false;
 }
 
 PLAIT_INLINE void Executor::start(Instruction const& instruction, std::span<Buffer const> in,
@@ -94,34 +97,97 @@ PLAIT_INLINE void Executor::write_inputs(std::map<std::string, Array> const& bat
     }
 }
 
-PLAIT_INLINE void Executor::perform(int number, int micro) {
+PLAIT_INLINE void Executor::move(int number, int micro) {
     auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
     auto& b = bound_[static_cast<std::size_t>(number)];
-    if (b.moves) {
-        auto move_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
-            for (std::size_t o = 0; o < from.size(); ++o) {
-                to[o].data = address(from[o], micro);
-                if (int d = from[o].micro_dim; d >= 0)
-                    to[o].block.origin[d] = (from[o].block.origin.empty() ? 0 : from[o].block.origin[d]) +
-                                            micro * from[o].micro_step;
-            }
-        };
-        move_all(instruction.in, b.in);
-        move_all(instruction.out, b.out);
-    }
+    if (!b.moves) return;
+    auto move_all = [&](std::vector<Operand> const& from, std::vector<Buffer>& to) {
+        for (std::size_t o = 0; o < from.size(); ++o) {
+            to[o].data = address(from[o], micro);
+            if (int d = from[o].micro_dim; d >= 0)
+                to[o].block.origin[d] =
+                    (from[o].block.origin.empty() ? 0 : from[o].block.origin[d]) + micro * from[o].micro_step;
+        }
+    };
+    move_all(instruction.in, b.in);
+    move_all(instruction.out, b.out);
+}
+
+PLAIT_INLINE KernelCall Executor::kernel_call(int number, int micro) const {
+    auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
+    auto const& b = bound_[static_cast<std::size_t>(number)];
+    return {.op = &instruction.op,
+            .in = b.in,
+            .out = b.out,
+            .workspace = scratch_memory_ + instruction.workspace,
+            .accumulate = micro > 0 ? instruction.accumulate : 0,
+            .micro = micro};
+}
+
+PLAIT_INLINE void Executor::perform(int number, int micro) {
+    auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
+    move(number, micro);
+    auto& b = bound_[static_cast<std::size_t>(number)];
+    state_->backend().begin(number, instruction.op);
     if (instruction.awaits >= 0) return pending(instruction.awaits, micro).wait();
     if (instruction.collective) return start(instruction, b.in, b.out, micro);
-    KernelCall call{&instruction.op,
-                    b.in,
-                    b.out,
-                    scratch_memory_ + instruction.workspace,
-                    micro > 0 ? instruction.accumulate : 0,
-                    nullptr,
-                    micro};
+    auto call = kernel_call(number, micro);
     try {
         state_->backend().call(*instruction.row, call);
+    } catch (DeviceFault const&) {
+        throw;
     } catch (Error const& e) {
         fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ", instruction.origin.path);
+    }
+}
+
+PLAIT_INLINE void Executor::perform_joined(int number, int micro) {
+    auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
+    std::vector<KernelCall> calls;
+    for (int i = number; i < number + joined_[static_cast<std::size_t>(number)]; ++i) {
+        move(i, micro);
+        calls.push_back(kernel_call(i, micro));
+    }
+    state_->backend().begin(number, instruction.op);
+    state_->backend().call_many(*instruction.row, calls);
+}
+
+PLAIT_INLINE void Executor::join() {
+    struct Use {
+        std::byte const *begin, *end;
+        bool written;
+    };
+    auto uses = [&](std::size_t number) {
+        std::vector<Use> all;
+        auto const& i = program_.instructions[number];
+        for (auto const& b : bound_[number].in) all.push_back({b.data, b.data + b.meta.bytes(), false});
+        for (auto const& b : bound_[number].out) all.push_back({b.data, b.data + b.meta.bytes(), true});
+        auto const* workspace = scratch_memory_ + i.workspace;
+        if (i.workspace_bytes) all.push_back({workspace, workspace + i.workspace_bytes, true});
+        return all;
+    };
+    auto apart = [](std::vector<Use> const& a, std::vector<Use> const& b) {
+        for (auto const& x : a)
+            for (auto const& y : b)
+                if ((x.written || y.written) && x.begin < y.end && y.begin < x.end) return false;
+        return true;
+    };
+    joined_.assign(program_.instructions.size(), 1);
+    for (auto const& piece : program_.pieces) {
+        auto const last = static_cast<std::size_t>(piece.last);
+        for (auto i = static_cast<std::size_t>(piece.first); i < last;) {
+            auto next = i + 1;
+            auto const* row = program_.instructions[i].row;
+            if (row && row->run_many && !bound_[i].moves)
+                for (auto taken = uses(i); next < last; ++next) {
+                    if (program_.instructions[next].row != row || bound_[next].moves) break;
+                    auto more = uses(next);
+                    if (!apart(taken, more)) break;
+                    taken.insert(taken.end(), more.begin(), more.end());
+                }
+            joined_[i] = static_cast<int>(next - i);
+            i = next;
+        }
     }
 }
 
@@ -129,12 +195,48 @@ PLAIT_INLINE void Executor::visit(std::int64_t number) {
     auto const& visit = program_.visits[static_cast<std::size_t>(number)];
     auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
     auto const begin = now();
-    for (int i = piece.first; i < piece.last; ++i) {
+    for (int i = piece.first; i < piece.last; i += joined_[static_cast<std::size_t>(i)]) {
         auto const from = now();
-        perform(i, visit.micro);
+        if (joined_[static_cast<std::size_t>(i)] > 1) perform_joined(i, visit.micro);
+        else perform(i, visit.micro);
         if (log_) note_instruction(i, visit.micro, from);
     }
     note(TraceLog::What::visit, number, visit.micro, begin);
+}
+
+PLAIT_INLINE void Executor::visit_all() {
+    for (std::size_t v = 0; v < program_.visits.size(); ++v) visit(static_cast<std::int64_t>(v));
+}
+
+PLAIT_INLINE void Executor::step() {
+    // The first step is never recorded: libraries and communicators take memory at their first calls.
+    if (auto& backend = state_->backend(); asked_ && !recording_ && !log_ && backend.records()) {
+        // A wait belongs to the recording that its call belongs to.
+        auto settle = [this] {
+            for (auto& p : pending_) p.wait();
+        };
+        settle();
+        recording_ = backend.record([&] {
+            visit_all();
+            settle();
+        });
+    }
+    if (recording_ && !log_) return recording_->replay();
+    visit_all();
+    asked_ = true;
+}
+
+PLAIT_INLINE std::string Executor::where(DeviceFault const& fault) const {
+    auto text = [&](int i) {
+        auto const& instruction = program_.instructions[static_cast<std::size_t>(i)];
+        auto const& path = instruction.origin.path;
+        return fmt::format("{}{}{}", instruction.op.name(), path.empty() ? "" : " in ", path);
+    };
+    auto const last = std::min(fault.last, static_cast<int>(program_.instructions.size()) - 1);
+    if (fault.first < 0 || fault.first > last) return "";
+    if (fault.first == last) return ": " + text(last);
+    return fmt::format(": between {} and {}, instructions {} to {}; --sync names it", text(fault.first),
+                       text(last), fault.first, last);
 }
 
 PLAIT_INLINE void Executor::prepare_log() {
@@ -166,13 +268,17 @@ PLAIT_INLINE std::vector<std::pair<std::string, Array>> Executor::run(
     if (log_) prepare_log();
 
     auto const begin = now();
-    write_inputs(batch, at);
-    for (std::size_t v = 0; v < program_.visits.size(); ++v) visit(static_cast<std::int64_t>(v));
     std::vector<std::pair<std::string, Array>> results;
-    for (auto const& r : program_.results) {
-        Array a(r.at.meta);
-        state_->backend().read(a.bytes(), address(r.at, 0));
-        results.emplace_back(r.name, std::move(a));
+    try {
+        write_inputs(batch, at);
+        step();
+        for (auto const& r : program_.results) {
+            Array a(r.at.meta);
+            state_->backend().read(a.bytes(), address(r.at, 0));
+            results.emplace_back(r.name, std::move(a));
+        }
+    } catch (DeviceFault const& fault) {
+        fail("{}{}", fault.what(), where(fault));
     }
     note(TraceLog::What::step, at.step, 0, begin);
     return results;

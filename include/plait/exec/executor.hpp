@@ -53,8 +53,18 @@ class Executor {
   private:
     void bind();
     void write_inputs(std::map<std::string, Array> const& batch, StepInfo const& at);
+    /// Asks for all of a step, or replays what was once asked for.
+    void step();
+    void visit_all();
     void visit(std::int64_t number);
     void perform(int number, int micro);
+    /// Instructions [number, number + joined_[number]) in one go.
+    void perform_joined(int number, int micro);
+    void move(int number, int micro);
+    KernelCall kernel_call(int number, int micro) const;
+    void join();
+    /// "rms_norm in blocks.2.norm", or from one to the other.
+    std::string where(DeviceFault const& fault) const;
     void start(Instruction const& instruction, std::span<Buffer const> in, std::span<Buffer const> out,
                int micro);
     Pending& pending(int number, int micro) { return pending_[transfer(number, micro)]; }
@@ -80,6 +90,9 @@ class Executor {
         bool moves = false;  // some operand is a block of a micro-batch
     };
     std::vector<Bound> bound_;
+    std::vector<int> joined_;  // of an instruction: how many from it on are called in one go
+    std::unique_ptr<Recording> recording_;
+    bool asked_ = false;  // a step was asked for piece by piece since the places were bound
     Communicators along_;
     std::map<std::string, Communicator*> axes_;
     std::vector<Pending> pending_;  // by number of the collective, then micro-batch

@@ -23,6 +23,9 @@ struct Buffer {
 };
 
 class ThreadPool;  // cpu/thread_pool.hpp
+namespace cuda {
+class Queue;
+}
 
 /// One call of a kernel. Outputs may share memory with inputs only as the op's `aliases` say.
 struct KernelCall {
@@ -32,6 +35,7 @@ struct KernelCall {
     std::uint32_t accumulate = 0;    // bit i: add to output i instead of writing it
     ThreadPool* pool = nullptr;      // CPU only
     int micro = 0;                   // the current micro-batch
+    cuda::Queue* queue = nullptr;    // CUDA only
 
     /// The op's attributes.
     template <Op T>
@@ -50,6 +54,8 @@ struct KernelRow {
     /// Null: none.
     std::int64_t (*workspace)(AnyOp const&, Metas const& in, Metas const& out, int workers) = nullptr;
     std::uint32_t accumulates = 0;  // outputs (bits) that the kernel can add to
+    /// Calls of this row that need nothing of one another, in one go. Null: one by one.
+    void (*run_many)(std::span<KernelCall const>) = nullptr;
 };
 using KernelTable = std::span<KernelRow const>;
 

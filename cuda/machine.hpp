@@ -1,0 +1,59 @@
+#pragma once
+
+#include "cuda/queue.hpp"
+#include "plait/core/check.hpp"
+#include "plait/exec/backend.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace plait::cuda {
+
+/// A GPU, as the backend needs it. There are two: that of the CUDA runtime (gpu.cpp), and one that runs the
+/// same kernels on the host (host/machine.hpp), with which tests run whole programs.
+///
+/// Streams are numbered; each does its work in order, and none waits for another but through events. While a
+/// recording is made nothing is done: what is asked for is kept, and every replay does all of it.
+class Machine {
+  public:
+    using Stream = int;
+    /// A place in a stream's order. Those of a recording serve in it alone.
+    using Event = int;
+    static constexpr Stream kernels = 0;  // where the calls of ops go
+
+    virtual ~Machine() = default;
+
+    /// "NVIDIA H100 80GB HBM3", for people.
+    virtual std::string description() const = 0;
+    virtual std::int64_t free_bytes() const = 0;
+    /// Device memory, 256-byte aligned and zeroed.
+    virtual std::shared_ptr<std::byte[]> allocate(std::int64_t bytes) = 0;
+    /// Host memory that copies reach without the host's help.
+    virtual std::shared_ptr<std::byte[]> allocate_host(std::int64_t bytes) = 0;
+    /// Whether this is an address of device memory.
+    virtual bool is_device(void const* address) const = 0;
+
+    virtual Stream add_stream(std::string name) = 0;
+    virtual Queue& queue(Stream stream) = 0;
+    /// Copies between memory of allocate and allocate_host.
+    virtual void copy_in(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) = 0;
+    virtual void copy_out(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) = 0;
+    virtual Event record(Stream stream) = 0;
+    virtual void wait(Stream stream, Event event) = 0;
+    /// Waits here, for an event that is of no recording. Throws DeviceFault.
+    virtual void finish(Event event) = 0;
+
+    /// What is asked for from now on belongs to instruction `number`, of the op `name`: a fault tells it.
+    virtual void begin(int number, std::string_view name) = 0;
+
+    virtual void begin_recording() = 0;
+    /// Streams that joined the recording are joined to `kernels` again.
+    virtual std::unique_ptr<Recording> end_recording() = 0;
+
+    /// Returns when all streams have done what was asked for. Throws DeviceFault.
+    virtual void finish() = 0;
+};
+
+}  // namespace plait::cuda
