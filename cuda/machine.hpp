@@ -50,7 +50,7 @@ class Machine {
 
     virtual void begin_recording() = 0;
     /// Streams that joined the recording are joined to `kernels` again.
-    virtual std::unique_ptr<Recording> end_recording() = 0;
+    virtual std::unique_ptr<RecordedStep> end_recording() = 0;
 
     /// Returns when all streams have done what was asked for. Throws DeviceFault.
     virtual void finish() = 0;

@@ -12,9 +12,9 @@
 namespace plait {
 
 /// What a device was once asked for, to be done any number of times.
-class Recording {
+class RecordedStep {
   public:
-    virtual ~Recording() = default;
+    virtual ~RecordedStep() = default;
     virtual void replay() = 0;
 };
 
@@ -53,7 +53,7 @@ class Backend {
     virtual void begin(int /*instruction*/, AnyOp const& /*op*/) {}
     /// Whether `record` keeps what `step` asks for instead of doing it; else every step is asked for anew.
     virtual bool records() const { return false; }
-    virtual std::unique_ptr<Recording> record(std::function<void()> const& /*step*/) { return nullptr; }
+    virtual std::unique_ptr<RecordedStep> record(std::function<void()> const& /*step*/) { return nullptr; }
 };
 
 /// The row for `op`, or null.
