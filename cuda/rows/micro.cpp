@@ -1,0 +1,54 @@
+#include "plait/graph/micro.hpp"
+
+#include "cuda/rows/operands.hpp"
+#include "plait/graph/parts.hpp"
+
+#include <bit>
+
+namespace plait::cuda {
+
+void micro_take(KernelCall const& call) {
+    Buffer const& y = call.out[0];
+    int dim = call.attributes<MicroTake>().dim;
+    copy_block(call, call.in[0], y, dim, call.micro * y.meta.shape[dim], false);
+}
+
+void micro_stack(KernelCall const& call) {
+    Buffer const& x = call.in[0];
+    int dim = call.attributes<MicroStack>().dim;
+    copy_block(call, call.out[0], x, dim, call.micro * x.meta.shape[dim], true);
+}
+
+void part(KernelCall const& call) {
+    auto const& op = call.attributes<Part>();
+    copy_block(call, call.in[0], call.out[0], op.dim, op.start, false);
+}
+
+void join(KernelCall const& call) { put_side_by_side(call, call.attributes<Join>().dim); }
+
+void micro_sum(KernelCall const& call) {
+    Buffer const &x = call.in[0], &total = call.out[0];
+    if (call.accumulate & 1) fold_flat(call, total, {total, x}, total.meta.elements(), false);
+    else if (x.data != total.data) call.queue->copy(total.data, x.data, x.meta.bytes());
+}
+
+/// In one pass: the new addends, then the left sides that they complete; what comes out waits or is the sum.
+void micro_tree(KernelCall const& call) {
+    auto const& op = call.attributes<MicroTree>();
+    Buffer const &x = call.in[0], &total = call.out[0], &pending = call.out[1];
+    if (!is_floating(x.meta.dtype)) unsupported(call, x.meta.dtype);
+    auto links = static_cast<std::int64_t>(call.in.size());
+    std::int64_t n = x.meta.elements(), done = call.micro * links, link = done % op.chain;
+    auto level = [&](std::int64_t k) {
+        return Buffer{pending.data + bytes_of(pending.meta.dtype, k * n), x.meta, {}};
+    };
+    bool complete = link + links == op.chain;
+    std::int64_t left = complete ? std::countr_one(static_cast<std::uint64_t>(done / op.chain)) : 0;
+    std::vector<Buffer> addends;
+    if (link) addends.push_back(total);
+    addends.insert(addends.end(), call.in.begin(), call.in.end());
+    for (std::int64_t k = 0; k < left; ++k) addends.push_back(level(k));
+    fold_flat(call, complete && left < op.levels ? level(left) : total, addends, n, false);
+}
+
+}  // namespace plait::cuda
