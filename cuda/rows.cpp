@@ -2,8 +2,12 @@
 
 #include "plait/graph/micro.hpp"
 #include "plait/graph/parts.hpp"
+#include "plait/ops/attention.hpp"
+#include "plait/ops/cache.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/gradient_norm.hpp"
+#include "plait/ops/loss.hpp"
+#include "plait/ops/matmul.hpp"
 #include "plait/ops/reduce.hpp"
 #include "plait/ops/update.hpp"
 #include "plait/ops/view.hpp"
@@ -46,6 +50,19 @@ KernelTable rows() {
         {MicroTree::name, micro_tree},
         {Part::name, part},
         {Join::name, join},
+        {Product::name, product, product_workspace, 0b1},
+        {Linear::name, linear, linear_workspace},
+        {MatMul::name, matmul, matmul_workspace},
+        {Attention::name, attention, attention_workspace},
+        {AttentionGradient::name, attention_gradient, attention_gradient_workspace},
+        {CacheWrite::name, cache_write},
+        {CachedAttention::name, cached_attention},
+        {LinearCrossEntropy::name, linear_cross_entropy, linear_cross_entropy_workspace},
+        {LinearLossBlocks::name, linear_loss_blocks, linear_loss_blocks_workspace},
+        {LinearCrossEntropyGradient::name, linear_cross_entropy_gradient,
+         linear_cross_entropy_gradient_workspace, 0b10},
+        {LinearCrossEntropyStep::name, linear_cross_entropy_step, linear_cross_entropy_step_workspace,
+         0b1000},
     };
     return table;
 }

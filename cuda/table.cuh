@@ -2,17 +2,23 @@
 
 // Every kernel. None has run on a GPU.
 
+#include "cuda/kernels/attention.cuh"
+#include "cuda/kernels/attention_gradient.cuh"
+#include "cuda/kernels/cache.cuh"
 #include "cuda/kernels/copy.cuh"
 #include "cuda/kernels/dropout.cuh"
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
+#include "cuda/kernels/linear_loss.cuh"
 #include "cuda/kernels/loss.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/pointwise.cuh"
+#include "cuda/kernels/product.cuh"
 #include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/softmax.cuh"
+#include "cuda/kernels/unary.cuh"
 #include "cuda/kernels/update.cuh"
 
 namespace plait::cuda {
@@ -78,6 +84,21 @@ using Table = Kernels<
     Rope<Bf16>, Rope<float>,
     // tokens and loss
     Embedding<Bf16>, Embedding<float>, CrossEntropy<Bf16>, CrossEntropy<float>,
+    // sums of products
+    RoundSum,
+    // attention, by how many columns of a head a block does
+    AttentionForward<Bf16, 64>, AttentionForward<Bf16, 128>, AttentionForward<float, 64>,
+    AttentionForward<float, 128>,  //
+    AttentionDelta<Bf16>, AttentionDelta<float>, AttentionQueryGradient<Bf16, 64>,
+    AttentionQueryGradient<Bf16, 128>, AttentionQueryGradient<float, 64>, AttentionQueryGradient<float, 128>,
+    AttentionKeyGradient<Bf16, 64>, AttentionKeyGradient<Bf16, 128>, AttentionKeyGradient<float, 64>,
+    AttentionKeyGradient<float, 128>,
+    // generation: tokens to cache, queries and cache
+    CacheWriteRows<float, float>, CacheWriteRows<float, Bf16>, CacheWriteRows<Bf16, float>,
+    CacheWriteRows<Bf16, Bf16>,  //
+    CacheAttention<float, float>, CacheAttention<float, Bf16>, CacheAttention<Bf16, Bf16>,
+    // the loss of a chunk of logits, by their gradient's dtype
+    LinearLossRows<Bf16>, LinearLossRows<float>, LinearLossParts,
     // the gradients' norm, and the update, by the gradients' dtype
     MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
     AdamW<Bf16>, AdamW<float>>;

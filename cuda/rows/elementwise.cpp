@@ -1,9 +1,7 @@
 #include "plait/ops/elementwise.hpp"
 
 #include "cuda/rows/operands.hpp"
-#include "plait/ops/gradient_norm.hpp"
 #include "plait/ops/reduce.hpp"
-#include "plait/ops/update.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -135,7 +133,7 @@ void binary(KernelCall const& call) {
     auto packed = [&](Buffer const& x) { return is(x, f32) || is(x, bf16); };
     if (packed(a) && packed(b) && fn < BinaryFn::equal) {
         Strides<2> walk{};
-        for (int d = 0; d < s.rank(); ++d) add_dim(walk, s[d], stride[d]);
+        for (int d = 0; d < s.rank(); ++d) add_dim<2>(walk, s[d], stride[d]);
         bool swapped = a.meta.dtype != y.meta.dtype;
         return with_floats(call, y.meta.dtype, [&](auto like_y) {
             with_floats(call, (swapped ? a : b).meta.dtype, [&](auto other) {
@@ -266,57 +264,6 @@ void dropout(KernelCall const& call) {
         if (last > 0) kernel.packed &= walk.size[last] % DropoutMap<T>::lanes == 0;
         launch(*call.queue, kernel);
     });
-}
-
-void commit(KernelCall const& call) {
-    Buffer const& y = call.out[0];
-    launch(*call.queue, CopyChosen{.flag = call.in[2].as<std::uint8_t const>(),
-                                   .chosen = call.in[1].data,
-                                   .other = call.in[0].data,
-                                   .to = y.data,
-                                   .bytes = y.meta.bytes()});
-}
-
-void fold_flat(KernelCall const& call, Buffer const& y, std::vector<Buffer> const& x, std::int64_t n,
-               bool largest) {
-    if (!is_floating(y.meta.dtype)) {
-        for (std::size_t k = 1; k < x.size(); ++k) {
-            Pointwise<std::int64_t> kernel{};
-            kernel.function = largest ? PointFunction::maximum : PointFunction::add;
-            kernel.inputs = 2;
-            kernel.x[0] = source(call, k > 1 ? y : x[0]);
-            kernel.x[1] = source(call, x[k]);
-            kernel.y = target(call, y);
-            kernel.n = n;
-            kernel.walk = flat(n);
-            launch(*call.queue, kernel);
-        }
-        if (x.size() == 1 && x[0].data != y.data)
-            call.queue->copy(y.data, x[0].data, bytes_of(y.meta.dtype, n));
-        return;
-    }
-    check(x.size() <= most_addends || y.meta.dtype == f32,
-          "{}: a GPU adds at most {} tensors of bf16, here are {}: cast them to f32", call.op->text(),
-          most_addends, x.size());
-    with_floats(call, y.meta.dtype, [&](auto zero) {
-        using T = decltype(zero);
-        FoldMap<T> kernel{};
-        kernel.largest = largest;
-        kernel.y = y.as<T>();
-        kernel.n = n;
-        for (std::size_t k = 0; k < x.size(); ++k) {
-            kernel.x[kernel.count++] = x[k].as<T const>();
-            if (kernel.count < most_addends && k + 1 < x.size()) continue;
-            launch(*call.queue, kernel);
-            kernel.x[0] = y.as<T const>();
-            kernel.count = 1;
-        }
-    });
-}
-
-void fold(KernelCall const& call) {
-    fold_flat(call, call.out[0], {call.in.begin(), call.in.end()}, call.out[0].meta.elements(),
-              call.attributes<Fold>().how == Combine::max);
 }
 
 }  // namespace plait::cuda

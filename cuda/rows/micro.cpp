@@ -2,10 +2,53 @@
 
 #include "cuda/rows/operands.hpp"
 #include "plait/graph/parts.hpp"
+#include "plait/ops/gradient_norm.hpp"
 
 #include <bit>
 
 namespace plait::cuda {
+
+void fold_flat(KernelCall const& call, Buffer const& y, std::vector<Buffer> const& x, std::int64_t n,
+               bool largest) {
+    if (!is_floating(y.meta.dtype)) {
+        for (std::size_t k = 1; k < x.size(); ++k) {
+            Pointwise<std::int64_t> kernel{};
+            kernel.function = largest ? PointFunction::maximum : PointFunction::add;
+            kernel.inputs = 2;
+            kernel.x[0] = source(call, k > 1 ? y : x[0]);
+            kernel.x[1] = source(call, x[k]);
+            kernel.y = target(call, y);
+            kernel.n = n;
+            add_dim<3>(kernel.walk, n, {1, 1, 1});
+            launch(*call.queue, kernel);
+        }
+        if (x.size() == 1 && x[0].data != y.data)
+            call.queue->copy(y.data, x[0].data, bytes_of(y.meta.dtype, n));
+        return;
+    }
+    check(x.size() <= most_addends || y.meta.dtype == f32,
+          "{}: a GPU adds at most {} tensors of bf16, here are {}: cast them to f32", call.op->text(),
+          most_addends, x.size());
+    with_floats(call, y.meta.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        FoldMap<T> kernel{};
+        kernel.largest = largest;
+        kernel.y = y.as<T>();
+        kernel.n = n;
+        for (std::size_t k = 0; k < x.size(); ++k) {
+            kernel.x[kernel.count++] = x[k].as<T const>();
+            if (kernel.count < most_addends && k + 1 < x.size()) continue;
+            launch(*call.queue, kernel);
+            kernel.x[0] = y.as<T const>();
+            kernel.count = 1;
+        }
+    });
+}
+
+void fold(KernelCall const& call) {
+    fold_flat(call, call.out[0], {call.in.begin(), call.in.end()}, call.out[0].meta.elements(),
+              call.attributes<Fold>().how == Combine::max);
+}
 
 void micro_take(KernelCall const& call) {
     Buffer const& y = call.out[0];

@@ -76,7 +76,7 @@ void copy_block(KernelCall const& call, Buffer const& whole, Buffer const& block
 void put_side_by_side(KernelCall const& call, int dim);
 
 /// y = the sum of tensors of n elements of y's dtype in their order, or with `largest` their maximum. y may
-/// be the first of them. elementwise.cpp
+/// be the first of them. micro.cpp
 void fold_flat(KernelCall const& call, Buffer const& y, std::vector<Buffer> const& x, std::int64_t n,
                bool largest);
 

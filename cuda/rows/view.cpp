@@ -1,6 +1,7 @@
 #include "plait/ops/view.hpp"
 
 #include "cuda/rows/operands.hpp"
+#include "plait/ops/update.hpp"
 
 namespace plait::cuda {
 namespace {
@@ -153,6 +154,15 @@ void transpose(KernelCall const& call) {
         default:
             return run(TransposeMap<8>{});
     }
+}
+
+void commit(KernelCall const& call) {
+    Buffer const& y = call.out[0];
+    launch(*call.queue, CopyChosen{.flag = call.in[2].as<std::uint8_t const>(),
+                                   .chosen = call.in[1].data,
+                                   .other = call.in[0].data,
+                                   .to = y.data,
+                                   .bytes = y.meta.bytes()});
 }
 
 }  // namespace plait::cuda

@@ -91,7 +91,7 @@ class Executor {
     };
     std::vector<Bound> bound_;
     std::vector<int> joined_;  // of an instruction: how many from it on are called in one go
-    std::unique_ptr<Recording> recording_;
+    std::unique_ptr<RecordedStep> recording_;
     bool asked_ = false;  // a step was asked for piece by piece since the places were bound
     Communicators along_;
     std::map<std::string, Communicator*> axes_;

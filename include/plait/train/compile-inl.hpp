@@ -267,8 +267,8 @@ PLAIT_INLINE MemoryTable Step::memory() const {
     return table;
 }
 
-PLAIT_INLINE std::vector<Array> evaluate(Tensors const& x) {
-    auto backend = cpu_backend(1);
+PLAIT_INLINE std::vector<Array> evaluate(Tensors const& x, std::shared_ptr<Backend> backend) {
+    if (!backend) backend = cpu_backend(1);
     auto state = std::make_shared<State>(backend);
     std::vector<Output> outputs;
     for (auto const& t : x) {
@@ -295,6 +295,8 @@ PLAIT_INLINE std::vector<Array> evaluate(Tensors const& x) {
     return arrays;
 }
 
-PLAIT_INLINE Array evaluate(Tensor const& x) { return evaluate(Tensors{x}).front(); }
+PLAIT_INLINE Array evaluate(Tensor const& x, std::shared_ptr<Backend> backend) {
+    return evaluate(Tensors{x}, std::move(backend)).front();
+}
 
 }  // namespace plait

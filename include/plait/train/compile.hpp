@@ -130,9 +130,10 @@ Step compile(Plan const& plan, std::shared_ptr<State> state, Columns const& colu
                            [&](Batch const& b) -> Row { return f(b); });
 }
 
-/// The value of a small thing recorded outside `compile`. Variables give the value they start from.
-Array evaluate(Tensor const& x);
-std::vector<Array> evaluate(Tensors const& x);
+/// The value of a small thing recorded outside `compile`. Variables give the value they start from. Without a
+/// backend the CPU's first core makes it.
+Array evaluate(Tensor const& x, std::shared_ptr<Backend> backend = nullptr);
+std::vector<Array> evaluate(Tensors const& x, std::shared_ptr<Backend> backend = nullptr);
 
 }  // namespace plait
 

@@ -1,0 +1,73 @@
+#include "cuda/rows.hpp"
+
+#include "catch.hpp"
+#include "laws/sample_values.hpp"
+#include "machines.hpp"
+#include "plait/exec/executor.hpp"
+#include "plait/parallel/loops.hpp"
+#include "plait/passes/lower.hpp"
+#include "plait/train/compile.hpp"
+
+#include <cstring>
+#include <set>
+
+using namespace tests;
+
+namespace {
+
+/// What three steps give: asked for op by op, recorded, and replayed.
+std::vector<std::vector<Array>> three_steps(Sample const& s, std::vector<Array> const& in,
+                                            std::shared_ptr<Backend> backend) {
+    std::vector<Output> outputs;
+    for (auto const& t : apply(s.op, constants(in))) outputs.push_back({"", t.value()});
+    auto graph = expand_definitions(Graph::of(outputs), [&](std::string_view op) {
+        return find_kernel(backend->kernels(), op) != nullptr;
+    });
+    Executor executor(emit(cut_loops(graph, 1), *backend, {}), std::make_shared<State>(backend),
+                      std::make_shared<Scratch>(backend));
+    std::vector<std::vector<Array>> steps(3);
+    for (auto& out : steps)
+        for (auto& [name, a] : executor.run({}, {})) out.push_back(a);
+    return steps;
+}
+
+bool same(std::vector<Array> const& a, std::vector<Array> const& b) {
+    if (a.size() != b.size()) return false;
+    for (std::size_t i = 0; i < a.size(); ++i)
+        if (std::memcmp(a[i].bytes().data(), b[i].bytes().data(), a[i].bytes().size()) != 0) return false;
+    return true;
+}
+
+}  // namespace
+
+TEST_CASE("a GPU's rows give what the CPU's kernels give, recorded or not, in both orders") {
+    int seen = 0;
+    for (auto const& s : samples()) {
+        CAPTURE(s.name);
+        for (auto [dtype, bound] : {std::pair{f32, 2e-5}, std::pair{bf16, 3e-2}}) {
+            auto in = inputs_of(s, dtype, 2);
+            if (!takes(s, in)) continue;
+            auto metas = s.metas();
+            bool wide = false;  // f64 by an attribute, which a GPU does not have
+            for (auto const& t : apply(s.op, constants(in))) wide = wide || t.dtype() == f64;
+            if (wide) continue;
+            CAPTURE(name_of(dtype));
+            auto want = evaluate(apply(s.op, constants(widened(in))));
+            auto got = three_steps(s, in, host_device());
+            CHECK(error(got[0], want) < bound);
+            CHECK(same(got[0], got[1]));
+            CHECK(same(got[0], got[2]));
+            CHECK(same(got[0], three_steps(s, in, host_device(cuda::Order::backward))[2]));
+            ++seen;
+        }
+    }
+    CHECK(seen > 150);
+}
+
+TEST_CASE("a GPU has rows for all ops that the CPU has kernels for") {
+    auto own = cuda::rows();
+    std::set<std::string_view> missing;
+    for (auto const& row : cpu_backend(1)->kernels())
+        if (!find_kernel(own, row.op)) missing.insert(row.op);
+    CHECK(missing == std::set<std::string_view>{});
+}
