@@ -12,8 +12,42 @@ KernelTable rows();
 
 // By family, in rows/NAME.cpp: what a call of an op puts on call.queue.
 
+// elementwise.cpp
+void unary(KernelCall const& call);
+void unary_gradient(KernelCall const& call);
+void affine(KernelCall const& call);
+void binary(KernelCall const& call);
+void cast(KernelCall const& call);
+void select(KernelCall const& call);
+void full(KernelCall const& call);
+void iota(KernelCall const& call);
+void swiglu(KernelCall const& call);
+void swiglu_gradient(KernelCall const& call);
+void dropout(KernelCall const& call);
+void expand(KernelCall const& call);
+
+// reduce.cpp
+void reduce(KernelCall const& call);
+std::int64_t reduce_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
+void softmax(KernelCall const& call);
+void softmax_gradient(KernelCall const& call);
+
 // view.cpp
 void reshape(KernelCall const& call);
+void transpose(KernelCall const& call);
+void slice(KernelCall const& call);
+void pad(KernelCall const& call);
+void concat(KernelCall const& call);
+void commit(KernelCall const& call);
+
+// micro.cpp
+void micro_take(KernelCall const& call);
+void micro_stack(KernelCall const& call);
+void micro_sum(KernelCall const& call);
+void micro_tree(KernelCall const& call);
+void part(KernelCall const& call);
+void join(KernelCall const& call);
+void fold(KernelCall const& call);
 
 // matmul.cpp
 void product(KernelCall const& call);

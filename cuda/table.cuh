@@ -5,14 +5,20 @@
 #include "cuda/kernels/attention.cuh"
 #include "cuda/kernels/attention_gradient.cuh"
 #include "cuda/kernels/cache.cuh"
+#include "cuda/kernels/copy.cuh"
+#include "cuda/kernels/dropout.cuh"
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
 #include "cuda/kernels/linear_loss.cuh"
 #include "cuda/kernels/loss.cuh"
 #include "cuda/kernels/norm.cuh"
+#include "cuda/kernels/pointwise.cuh"
 #include "cuda/kernels/product.cuh"
+#include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
+#include "cuda/kernels/softmax.cuh"
+#include "cuda/kernels/unary.cuh"
 #include "cuda/kernels/update.cuh"
 
 namespace plait::cuda {
@@ -59,7 +65,21 @@ using Table = Kernels<
     // element by element
     Map<Gelu, Bf16>, Map<Gelu, float>, Map<GeluGradient, Bf16>, Map<GeluGradient, float>,  //
     Map<SwiGlu, Bf16>, Map<SwiGlu, float>, Map<SwiGluGradient, Bf16>, Map<SwiGluGradient, float>,
-    Map<Copy, float, Bf16>, Map<Copy, Bf16, float>,
+    Map<Copy, float, Bf16>, Map<Copy, Bf16, float>,  //
+    UnaryMap<Bf16>, UnaryMap<float>, UnaryGradientMap<Bf16>, UnaryGradientMap<float>, BinaryMap<Bf16, Bf16>,
+    BinaryMap<float, float>, BinaryMap<Bf16, float>, BinaryMap<float, Bf16>, Pointwise<float>,
+    Pointwise<std::int64_t>, FoldMap<Bf16>, FoldMap<float>, DropoutMap<Bf16>, DropoutMap<float>,
+    // along dims, by what is read
+    ReduceRows<FloatInput<Bf16>, Sum>, ReduceRows<FloatInput<float>, Sum>, ReduceRows<IntegerInput, Sum>,
+    ReduceRows<FloatInput<Bf16>, Largest>, ReduceRows<FloatInput<float>, Largest>,
+    ReduceRows<IntegerInput, Largest>,  //
+    ReduceColumns<FloatInput<Bf16>, Sum>, ReduceColumns<FloatInput<float>, Sum>,
+    ReduceColumns<IntegerInput, Sum>, ReduceColumns<FloatInput<Bf16>, Largest>,
+    ReduceColumns<FloatInput<float>, Largest>, ReduceColumns<IntegerInput, Largest>,  //
+    SoftmaxRows<Bf16>, SoftmaxRows<float>, SoftmaxGradientRows<Bf16>, SoftmaxGradientRows<float>,
+    // bytes, by how many are moved at once
+    CopyMap<1>, CopyMap<2>, CopyMap<4>, CopyMap<8>, CopyMap<16>, TransposeMap<1>, TransposeMap<2>,
+    TransposeMap<4>, TransposeMap<8>, CopyChosen, Fill,
     // rotary embedding
     Rope<Bf16>, Rope<float>,
     // tokens and loss
