@@ -4,8 +4,11 @@
 
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
+#include "cuda/kernels/embedding_gradient.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
+#include "cuda/kernels/long_norm.cuh"
 #include "cuda/kernels/loss.cuh"
+#include "cuda/kernels/many.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/update.cuh"
@@ -50,17 +53,27 @@ using Table = Kernels<
     NormBackward<float, layer, whole_block, 8>,  //
     NormBackward<float, rms, warp, 8>, NormBackward<float, rms, whole_block, 4>,
     NormBackward<float, rms, whole_block, 8>,  //
+    // rows of any length
+    LongNormForward<Bf16, layer>, LongNormForward<Bf16, rms>, LongNormForward<float, layer>,
+    LongNormForward<float, rms>,  //
+    LongNormSums<Bf16, layer>, LongNormSums<Bf16, rms>, LongNormSums<float, layer>, LongNormSums<float, rms>,
+    LongNormBackward<Bf16, layer>, LongNormBackward<Bf16, rms>, LongNormBackward<float, layer>,
+    LongNormBackward<float, rms>,  //
     ColumnSums,
     // element by element
     Map<Gelu, Bf16>, Map<Gelu, float>, Map<GeluGradient, Bf16>, Map<GeluGradient, float>,  //
     Map<SwiGlu, Bf16>, Map<SwiGlu, float>, Map<SwiGluGradient, Bf16>, Map<SwiGluGradient, float>,
     Map<Copy, float, Bf16>, Map<Copy, Bf16, float>,
     // rotary embedding
-    Rope<Bf16>, Rope<float>,
+    RopeAngles, Rope<Bf16>, Rope<float>,
     // tokens and loss
-    Embedding<Bf16>, Embedding<float>, CrossEntropy<Bf16>, CrossEntropy<float>,
-    // the gradients' norm, and the update, by the gradients' dtype
-    MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
-    AdamW<Bf16>, AdamW<float>>;
+    Embedding<Bf16>, Embedding<float>,                                   //
+    RadixCount, RadixScatter, RowBegins, RowSums<Bf16>, RowSums<float>,  //
+    CrossEntropy<Bf16>, CrossEntropy<float>, CrossEntropyGradient<Bf16>, CrossEntropyGradient<float>,
+    Pick<Bf16>, Pick<float>,
+    // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments
+    Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
+    AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
+    AdamW<Bf16, float, float>>;
 
 }  // namespace plait::cuda
