@@ -60,15 +60,16 @@ inline std::vector<Numbers> run_row(plait::AnyOp const& op, std::vector<Numbers>
 /// The row on aligned and odd addresses, in both orders, which must agree to the bit, against the CPU's
 /// kernel: to the bit too, or within rounding.
 inline void check_row(plait::AnyOp const& op, std::vector<Numbers> const& in, bool exact, How how = {}) {
-    INFO(op.text());
-    for (auto const& x : in) CAPTURE(plait::to_string(x.meta()));
+    plait::Metas metas;
+    for (auto const& x : in) metas.push_back(x.meta());
+    INFO(op.text() << " of " << plait::to_string(metas) << ", micro-batch " << how.micro);
     auto want = run_kernel(op, in, how);
     auto got = in_both_orders([&](gpu::Order order) { return run_row(op, in, how, order); });
     how.shift = 1;
     auto odd = run_row(op, in, how);
     REQUIRE(got.size() == want.size());
     for (std::size_t i = 0; i < got.size(); ++i) {
-        INFO("output " << i << ": " << plait::to_string(in.empty() ? want[i].meta() : in[0].meta()));
+        INFO("output " << i);
         CHECK(same_bits(got[i], odd[i]));
         if (exact) CHECK(same_bits(got[i], want[i]));
     }
