@@ -9,6 +9,8 @@
 #include "plait/ops/loss.hpp"
 #include "plait/ops/matmul.hpp"
 #include "plait/ops/reduce.hpp"
+#include "plait/ops/embedding.hpp"
+#include "plait/ops/norm.hpp"
 #include "plait/ops/update.hpp"
 #include "plait/ops/view.hpp"
 
@@ -37,6 +39,22 @@ KernelTable rows() {
         {Expand::name, expand},
         {Softmax::name, softmax},
         {SoftmaxGradient::name, softmax_gradient},
+        {LayerNorm::name, layer_norm, norm_workspace},
+        {LayerNormGradient::name, layer_norm_gradient, layer_norm_gradient_workspace, 0b110},
+        {RmsNorm::name, rms_norm, norm_workspace},
+        {RmsNormGradient::name, rms_norm_gradient, rms_norm_gradient_workspace, 0b10},
+        {RopeTable::name, rope_table},
+        {RopeAt::name, rope_at},
+        {Rope::name, rope},
+        {Embedding::name, embedding},
+        {EmbeddingGradient::name, embedding_gradient, embedding_gradient_workspace, 0b1},
+        {CrossEntropy::name, cross_entropy},
+        {Pick::name, pick},
+        {CrossEntropyGradient::name, cross_entropy_gradient},
+        {AdamWUpdate::name, adamw, nullptr, 0, adamw_many},
+        {MaxAbsolute::name, max_absolute, nullptr, 0, max_absolute_many},
+        {Squares::name, squares, nullptr, 0, squares_many},
+        {NormOfSquares::name, norm_of_squares},
         {Reshape::name, reshape},
         {Transpose::name, transpose},
         {Slice::name, slice},

@@ -9,9 +9,12 @@
 #include "cuda/kernels/dropout.cuh"
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
+#include "cuda/kernels/embedding_gradient.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
 #include "cuda/kernels/linear_loss.cuh"
+#include "cuda/kernels/long_norm.cuh"
 #include "cuda/kernels/loss.cuh"
+#include "cuda/kernels/many.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/pointwise.cuh"
 #include "cuda/kernels/product.cuh"
@@ -61,6 +64,12 @@ using Table = Kernels<
     NormBackward<float, layer, whole_block, 8>,  //
     NormBackward<float, rms, warp, 8>, NormBackward<float, rms, whole_block, 4>,
     NormBackward<float, rms, whole_block, 8>,  //
+    // rows of any length
+    LongNormForward<Bf16, layer>, LongNormForward<Bf16, rms>, LongNormForward<float, layer>,
+    LongNormForward<float, rms>,  //
+    LongNormSums<Bf16, layer>, LongNormSums<Bf16, rms>, LongNormSums<float, layer>, LongNormSums<float, rms>,
+    LongNormBackward<Bf16, layer>, LongNormBackward<Bf16, rms>, LongNormBackward<float, layer>,
+    LongNormBackward<float, rms>,  //
     ColumnSums,
     // element by element
     Map<Gelu, Bf16>, Map<Gelu, float>, Map<GeluGradient, Bf16>, Map<GeluGradient, float>,  //
@@ -81,9 +90,12 @@ using Table = Kernels<
     CopyMap<1>, CopyMap<2>, CopyMap<4>, CopyMap<8>, CopyMap<16>, TransposeMap<1>, TransposeMap<2>,
     TransposeMap<4>, TransposeMap<8>, CopyChosen, Fill,
     // rotary embedding
-    Rope<Bf16>, Rope<float>,
+    RopeAngles, Rope<Bf16>, Rope<float>,
     // tokens and loss
-    Embedding<Bf16>, Embedding<float>, CrossEntropy<Bf16>, CrossEntropy<float>,
+    Embedding<Bf16>, Embedding<float>,                                   //
+    RadixCount, RadixScatter, RowBegins, RowSums<Bf16>, RowSums<float>,  //
+    CrossEntropy<Bf16>, CrossEntropy<float>, CrossEntropyGradient<Bf16>, CrossEntropyGradient<float>,
+    Pick<Bf16>, Pick<float>,
     // sums of products
     RoundSum,
     // attention, by how many columns of a head a block does
@@ -99,8 +111,9 @@ using Table = Kernels<
     CacheAttention<float, float>, CacheAttention<float, Bf16>, CacheAttention<Bf16, Bf16>,
     // the loss of a chunk of logits, by their gradient's dtype
     LinearLossRows<Bf16>, LinearLossRows<float>, LinearLossParts,
-    // the gradients' norm, and the update, by the gradients' dtype
-    MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
-    AdamW<Bf16>, AdamW<float>>;
+    // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments
+    Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
+    AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
+    AdamW<Bf16, float, float>>;
 
 }  // namespace plait::cuda
