@@ -62,6 +62,7 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
         KernelCall call{.op = &op, .in = x[c], .out = y[c]};
         call.workspace = place(Meta{u8, {bytes}}, 0, nullptr).data;
         call.accumulate = how.accumulate;
+        call.micro = how.micro;
         call.queue = &machine->queue(gpu::Machine::kernels);
         all.push_back(call);
     }
@@ -84,6 +85,25 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
 inline std::vector<Numbers> run_row(plait::AnyOp const& op, std::vector<Numbers> const& in,
                                     How const& how = {}) {
     return in_both_orders([&](gpu::Order order) { return run_rows({{op, in, how}}, order).out[0]; });
+}
+
+/// The row on aligned and odd addresses, in both orders, which must agree to the bit, against the CPU's
+/// kernel: to the bit too, or within rounding.
+inline void check_row(plait::AnyOp const& op, std::vector<Numbers> const& in, bool exact, How how = {}) {
+    plait::Metas metas;
+    for (auto const& x : in) metas.push_back(x.meta());
+    INFO(op.text() << " of " << plait::to_string(metas) << ", micro-batch " << how.micro);
+    auto want = run_kernel(op, in, how);
+    auto got = run_row(op, in, how);
+    how.shift = 1;
+    auto odd = run_row(op, in, how);
+    REQUIRE(got.size() == want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO("output " << i);
+        CHECK(same_bits(got[i], odd[i]));
+        if (exact) CHECK(same_bits(got[i], want[i]));
+    }
+    if (!exact) same(got, want);
 }
 
 }  // namespace tests
