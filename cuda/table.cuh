@@ -103,8 +103,7 @@ using Table = Kernels<
     AttentionForward<float, 128>,  //
     AttentionDelta<Bf16>, AttentionDelta<float>, AttentionQueryGradient<Bf16, 64>,
     AttentionQueryGradient<Bf16, 128>, AttentionQueryGradient<float, 64>, AttentionQueryGradient<float, 128>,
-    AttentionKeyGradient<Bf16, 64>, AttentionKeyGradient<Bf16, 128>, AttentionKeyGradient<float, 64>,
-    AttentionKeyGradient<float, 128>,
+    AttentionKeyGradient<Bf16, 64>, AttentionKeyGradient<float, 64>,
     // generation: tokens to cache, queries and cache
     CacheWriteRows<float, float>, CacheWriteRows<float, Bf16>, CacheWriteRows<Bf16, float>,
     CacheWriteRows<Bf16, Bf16>,  //

@@ -83,15 +83,16 @@ void backward(KernelCall const& call, AttentionShape const& s) {
                                                            .lse = lse,
                                                            .delta = delta,
                                                            .dq = call.out[0].as<T>()});
-    launch(*call.queue, AttentionKeyGradient<T, columns>{.shape = s,
-                                                         .q = q,
-                                                         .k = k,
-                                                         .v = v,
-                                                         .dout = dout,
-                                                         .lse = lse,
-                                                         .delta = delta,
-                                                         .dk = call.out[1].as<T>(),
-                                                         .dv = call.out[2].as<T>()});
+    // Two sums of 128 columns leave too few registers.
+    launch(*call.queue, AttentionKeyGradient<T, 64>{.shape = s,
+                                                    .q = q,
+                                                    .k = k,
+                                                    .v = v,
+                                                    .dout = dout,
+                                                    .lse = lse,
+                                                    .delta = delta,
+                                                    .dk = call.out[1].as<T>(),
+                                                    .dv = call.out[2].as<T>()});
 }
 
 /// f(T, columns), of the kernels for this dtype and width of a head.

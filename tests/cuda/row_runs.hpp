@@ -26,12 +26,14 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
     auto const* row = find_kernel(gpu::rows(), calls[0].op.name());
     check(row != nullptr, "no row for {}", calls[0].op.name());
 
-    std::vector<std::shared_ptr<std::byte[]>> memory;
+    // Each buffer has its own memory, with a guard behind it.
+    constexpr std::int64_t guard = 64;
+    std::vector<std::pair<std::shared_ptr<std::byte[]>, std::int64_t>> memory;
     auto place = [&](Meta const& meta, std::int64_t shift, std::byte const* values) {
-        auto off = bytes_of(meta.dtype, shift);
-        memory.push_back(machine->allocate(off + meta.bytes()));
-        std::memset(memory.back().get(), 0xA5, static_cast<std::size_t>(off + meta.bytes()));
-        auto* data = memory.back().get() + off;
+        auto off = bytes_of(meta.dtype, shift), size = off + meta.bytes() + guard;
+        memory.emplace_back(machine->allocate(size), size);
+        std::memset(memory.back().first.get(), 0xA5, static_cast<std::size_t>(size));
+        auto* data = memory.back().first.get() + off;
         if (values) std::memcpy(data, values, static_cast<std::size_t>(meta.bytes()));
         return Buffer{data, meta, {}};
     };
@@ -69,6 +71,10 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
     if (all.size() > 1) row->run_many(all);
     else row->run(all[0]);
     machine->finish();
+    for (auto const& [m, size] : memory)
+        for (auto i = size - guard; i < size; ++i)
+            check(m[static_cast<std::size_t>(i)] == std::byte{0xA5}, "{} wrote past the end of a buffer",
+                  row->op);
 
     RowResults results{{}, machine->launches()};
     for (auto const& outputs : y) {
