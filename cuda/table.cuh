@@ -4,8 +4,10 @@
 
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
+#include "cuda/kernels/epilogue.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
 #include "cuda/kernels/loss.cuh"
+#include "cuda/kernels/mark.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/update.cuh"
@@ -61,6 +63,8 @@ using Table = Kernels<
     Embedding<Bf16>, Embedding<float>, CrossEntropy<Bf16>, CrossEntropy<float>,
     // the gradients' norm, and the update, by the gradients' dtype
     MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
-    AdamW<Bf16>, AdamW<float>>;
+    AdamW<Bf16>, AdamW<float>,
+    // the machine's own: how far a stream is, what a library leaves of a product
+    Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>>;
 
 }  // namespace plait::cuda
