@@ -10,7 +10,8 @@
 namespace plait::cuda {
 
 Gpu::Gpu(GpuOptions const& options) : options_(options), device_(take_device(options.device)) {
-    check(options_.ops_per_mark > 0, "ops_per_mark is {}, at least 1", options_.ops_per_mark);
+    check(options_.instructions_per_mark > 0, "instructions_per_mark is {}, at least 1",
+          options_.instructions_per_mark);
     void* marks = nullptr;
     auto bytes = most_streams * sizeof(std::uint32_t);
     check_cuda(cudaHostAlloc(&marks, bytes, cudaHostAllocMapped | cudaHostAllocPortable), "host memory");
@@ -199,6 +200,8 @@ void Gpu::wait(Stream stream, Event event) {
     if (waited) done(cudaStreamWaitEvent(queue.stream, waited, 0), "a wait for an event");
 }
 
-std::shared_ptr<Machine> make_gpu(GpuOptions options) { return std::make_shared<Gpu>(options); }
+bool available() { return true; }
+
+std::shared_ptr<Machine> open_gpu(GpuOptions options) { return std::make_shared<Gpu>(options); }
 
 }  // namespace plait::cuda

@@ -1,6 +1,7 @@
 #include "cuda/gpu_device.hpp"
 
-#include "cuda/gpu.hpp"
+#include "plait/cuda/device.hpp"
+
 #include "cuda/runtime.hpp"
 #include "cuda/table.hpp"
 

@@ -12,7 +12,7 @@ struct GpuDevice {
     int priority = 0, high_priority = 0;
 };
 
-/// Makes a device this process's, with errors as make_gpu (gpu.hpp) has them.
+/// Makes a device this process's, with errors as open_gpu (plait/cuda/device.hpp) has them.
 GpuDevice take_device(int number);
 
 }  // namespace plait::cuda

@@ -1,10 +1,11 @@
 #pragma once
 
 #include "cuda/fault_words.hpp"
-#include "cuda/gpu.hpp"
 #include "cuda/gpu_device.hpp"
+#include "cuda/machine.hpp"
 #include "cuda/products.hpp"
 #include "cuda/runtime.hpp"
+#include "plait/cuda/device.hpp"
 #ifdef PLAIT_HAS_CUDNN
 #include "cuda/attention_cudnn.hpp"
 #endif

@@ -34,7 +34,7 @@ void Gpu::end_range() {
 // less (it has to tell the branch) and could come late. One for many instructions keeps it cheap.
 void Gpu::mark(GpuQueue& queue) {
     check(!recording_ || queue.joined, "a stream has not joined the recording that it is used in");
-    auto group = number_ / options_.ops_per_mark;
+    auto group = number_ / options_.instructions_per_mark;
     if (number_ < 0 || queue.group == group) return;
     queue.group = group;  // before the launch, which marks too
     launch(queue, Mark{device_marks_ + queue.number, static_cast<std::uint32_t>(group + 1)});
@@ -56,8 +56,8 @@ void Gpu::lose(cudaError_t error) {
     int first = std::numeric_limits<int>::max(), last = -1;
     for (std::size_t s = 0; s < streams_.size(); ++s)
         if (auto mark = static_cast<int>(marks_[s]); mark > 0) {
-            first = std::min(first, (mark - 1) * options_.ops_per_mark);
-            last = std::max(last, mark * options_.ops_per_mark - 1);
+            first = std::min(first, (mark - 1) * options_.instructions_per_mark);
+            last = std::max(last, mark * options_.instructions_per_mark - 1);
         }
     if (!replayed_ && last_asked_ >= 0) {
         first = std::max(last < 0 ? 0 : first, first_asked_);

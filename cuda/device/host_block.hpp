@@ -158,6 +158,7 @@ class Block {
     }
 
     void atomic_max(std::uint32_t* to, std::uint32_t value) const { *to = *to < value ? value : *to; }
+    void atomic_add(std::uint32_t* to, std::uint32_t value) const { *to += value; }
     void atomic_add(std::int64_t* to, std::int64_t value) const {
         *to = static_cast<std::int64_t>(static_cast<std::uint64_t>(*to) + static_cast<std::uint64_t>(value));
     }
