@@ -109,10 +109,15 @@ CudnnAttention::Plan const& CudnnAttention::plan_for(AttentionCall const& call, 
     check(!recording, "attention[{}, {}, {}, {}]: new while a step is recorded: run every op once before",
           call.batch, call.length, call.heads, call.dim);
     if (!library_->handle) check_cudnn(cudnnCreate(&library_->handle), "no handle");
-    auto plan = Plan{graph_of(call)};
-    if (plan.graph->build(library_->handle, {fe::HeurMode_t::A}).is_bad() ||
-        plan.graph->get_workspace_size(plan.workspace_bytes).is_bad())
-        plan.graph = nullptr;
+    Plan plan;
+    try {
+        plan.graph = graph_of(call);
+        if (plan.graph->build(library_->handle, {fe::HeurMode_t::A}).is_bad() ||
+            plan.graph->get_workspace_size(plan.workspace_bytes).is_bad())
+            plan.graph = nullptr;
+    } catch (std::exception const&) {
+        plan.graph = nullptr;  // some of what it does not know it throws
+    }
     return library_->plans.emplace(key, std::move(plan)).first->second;
 }
 
@@ -124,8 +129,9 @@ bool CudnnAttention::attend(AttentionCall const& call, cudaStream_t stream, bool
                                static_cast<std::byte const*>(call.dv)})
         if (reinterpret_cast<std::uintptr_t>(p) % 16 != 0) return false;
 
+    AlignedWorkspace workspace(call.workspace, call.workspace_bytes);
     auto const& plan = plan_for(call, recording);
-    if (!plan.graph || plan.workspace_bytes > call.workspace_bytes) return false;
+    if (!plan.graph || plan.workspace_bytes > workspace.bytes) return false;
     std::unordered_map<std::int64_t, void*> tensors{
         {q, const_cast<std::byte*>(call.q)},
         {k, const_cast<std::byte*>(call.k)},
@@ -140,7 +146,7 @@ bool CudnnAttention::attend(AttentionCall const& call, cudaStream_t stream, bool
         tensors[dv] = call.dv;
     }
     check_cudnn(cudnnSetStream(library_->handle, stream), "no stream");
-    auto error = plan.graph->execute(library_->handle, tensors, call.workspace);
+    auto error = plan.graph->execute(library_->handle, tensors, workspace.data);
     check(error.is_good(), "attention[{}, {}, {}, {}]: cuDNN: {}", call.batch, call.length, call.heads,
           call.dim, error.get_message());
     return true;

@@ -36,15 +36,15 @@ std::uint32_t* FaultWords::at(int number, bool recording, cudaStream_t stream) {
     return pieces_[slot / words].device + slot % words;
 }
 
-void FaultWords::fetch(cudaStream_t stream) const {
+cudaError_t FaultWords::fetch(cudaStream_t stream) const {
     auto left = slots_.size();
     for (auto const& p : pieces_) {
-        auto count = std::min<std::size_t>(left, words);
-        check_cuda(
-            cudaMemcpyAsync(p.host, p.device, count * sizeof(std::uint32_t), cudaMemcpyDeviceToHost, stream),
-            "words for faults");
-        left -= count;
+        auto bytes = std::min<std::size_t>(left, words) * sizeof(std::uint32_t);
+        if (auto error = cudaMemcpyAsync(p.host, p.device, bytes, cudaMemcpyDeviceToHost, stream))
+            return error;
+        left -= std::min<std::size_t>(left, words);
     }
+    return cudaSuccess;
 }
 
 void FaultWords::check_fetched(cudaStream_t stream) {

@@ -18,7 +18,7 @@ class FaultWords {
     /// That of an instruction, at one address for good. Takes memory now and then, which no recording may.
     std::uint32_t* at(int number, bool recording, cudaStream_t stream);
     /// Puts a copy to the host on the stream.
-    void fetch(cudaStream_t stream) const;
+    cudaError_t fetch(cudaStream_t stream) const;
     /// Throws DeviceFault where a word that was fetched is raised, and lowers all of them.
     void check_fetched(cudaStream_t stream);
 

@@ -43,9 +43,9 @@ Gpu::~Gpu() {
     static_cast<void>(cudaGetLastError());
 }
 
-void Gpu::use() const {
+void Gpu::use() {
     if (lost_) throw *lost_;
-    check_cuda(cudaSetDevice(device_.number), "the device");  // of this thread
+    done(cudaSetDevice(device_.number), "the device");  // of this thread
 }
 
 void Gpu::done(cudaError_t error, std::string_view what) {
@@ -55,7 +55,8 @@ void Gpu::done(cudaError_t error, std::string_view what) {
 }
 
 std::int64_t Gpu::free_bytes() const {
-    use();
+    if (lost_) throw *lost_;
+    check_cuda(cudaSetDevice(device_.number), "the device");
     std::size_t free = 0, total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "free memory");
     return static_cast<std::int64_t>(free);

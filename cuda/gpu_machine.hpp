@@ -101,7 +101,7 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     void reuse_events();
 
     /// Before anything is asked of the device: throws what lost it.
-    void use() const;
+    void use();
     void outside_recording(char const* what) const { check(!recording_, "{} inside a recording", what); }
     /// Before work is put on a stream: notes which instruction it belongs to.
     void mark(GpuQueue& queue);

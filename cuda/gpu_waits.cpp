@@ -111,7 +111,7 @@ void Gpu::finish() {
     auto all_done = [&](GpuQueue const& s) { wait_while([&] { return cudaStreamQuery(s.stream); }); };
     for (std::size_t s = 1; s < streams_.size(); ++s) all_done(streams_[s]);
     auto stream = at(kernels).stream;
-    faults_->fetch(stream);
+    done(faults_->fetch(stream), "words for faults");
     all_done(at(kernels));
     reuse_events();
     forget_marks();

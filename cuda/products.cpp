@@ -329,8 +329,11 @@ void Products::Library::in_parts(Products& products, Multiplication p, Queue& qu
         });
 }
 
-void Products::multiply(Multiplication const& p, Queue& queue, cudaStream_t stream, bool recording) {
+void Products::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording) {
+    auto p = product;
     if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+    AlignedWorkspace workspace(p.workspace, p.workspace_bytes);
+    p.workspace = workspace.data, p.workspace_bytes = workspace.bytes;
     auto told = [&] { return fmt::format("a product [{}, {}, {}] x {}", p.m, p.n, p.k, p.batch); };
     check(p.k > 0, "{}: it sums over nothing", told());
     check(p.batch <= std::numeric_limits<std::int32_t>::max(), "{}: too many at once", told());
@@ -345,7 +348,7 @@ void Products::multiply(Multiplication const& p, Queue& queue, cudaStream_t stre
               name_of(p.a.dtype));
         known = library.plans.emplace(std::move(shape), std::move(plan)).first;
     }
-    if (!known->second.whole) return library.in_parts(*this, p, queue, stream, recording);
+    if (!known->second.whole) return library.in_parts(*this, product, queue, stream, recording);
     check_lt(library.run(known->second, p, p.c.data, stream), told());
 }
 
