@@ -307,7 +307,9 @@ TEST_CASE("what was fastest is kept in a file, whatever the file holds") {
     REQUIRE_FALSE(gpu::ProductCache(file).find("7 7 7"));
     REQUIRE_FALSE(gpu::ProductCache(file).find("6 6 6"));
     REQUIRE(gpu::ProductCache(file).find("8 8 8") == one);
-    std::ofstream(file) << "something else\n8 8 8: 0\n";
+    std::string line = "8 8 8:", word = " 0000000000000001";
+    for (int i = 0; i < 8; ++i) line += word;
+    std::ofstream(file) << "something else\n" << line << "\n";
     REQUIRE_FALSE(gpu::ProductCache(file).find("8 8 8"));
     gpu::ProductCache(file).put("8 8 8", two);
     REQUIRE(gpu::ProductCache(file).find("8 8 8") == two);
