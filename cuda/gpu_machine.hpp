@@ -81,7 +81,10 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     class Graph final : public RecordedStep {
       public:
         Graph(std::shared_ptr<Gpu> gpu, cudaGraphExec_t graph) : gpu_(std::move(gpu)), graph_(graph) {}
-        ~Graph() override { static_cast<void>(cudaGraphExecDestroy(graph_)); }
+        ~Graph() override {
+            gpu_->settle();
+            static_cast<void>(cudaGraphExecDestroy(graph_));
+        }
         void replay() override { gpu_->replay(graph_); }
 
       private:
@@ -113,6 +116,8 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     [[noreturn]] void lose(cudaError_t error);
     void wait_while(std::function<cudaError_t()> const& asked);
     void replay(cudaGraphExec_t graph);
+    /// Waits for what runs, whatever comes of it.
+    void settle() noexcept;
     void end_range();
 
     GpuOptions options_;

@@ -97,6 +97,15 @@ void Gpu::wait_while(std::function<cudaError_t()> const& asked) {
     static_cast<void>(cudaGetLastError());  // that it was not ready once
 }
 
+void Gpu::settle() noexcept {
+    if (lost_ || recording_) return;
+    try {
+        wait_while([&] { return cudaStreamQuery(at(kernels).stream); });
+    } catch (...) {
+        // The next call tells of a lost device, and who watches has told of the rest.
+    }
+}
+
 void Gpu::finish(Event event) {
     outside_recording("a wait for the device");
     use();

@@ -195,9 +195,10 @@ Products::Library::Candidates Products::Library::candidates(Plan const& plan, Mu
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.a, p.batch));
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, for_c);
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, for_c);
-    if (!may_split)
-        set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
+    // Parts of a sum are added up in f32, or there are none: bf16 is rounded to once.
+    set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        static_cast<std::uint32_t>(may_split ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
+                                             : CUBLASLT_REDUCTION_SCHEME_NONE));
     Candidates found(static_cast<std::size_t>(most));
     int count = 0;
     auto status = cublasLtMatmulAlgoGetHeuristic(handle.get(), plan.description.get(), plan.b.get(),
