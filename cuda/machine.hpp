@@ -5,6 +5,7 @@
 #include "plait/exec/backend.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -54,6 +55,15 @@ class Machine {
 
     /// Returns when all streams have done what was asked for. Throws DeviceFault.
     virtual void finish() = 0;
+
+    /// Is called every few milliseconds of a wait in `finish`, by the thread that waits, with the seconds
+    /// that it has waited. What it throws ends the wait. A machine that never waits for others calls none.
+    virtual int add_watcher(std::function<void(double waited_seconds)>) { return 0; }
+    virtual void remove_watcher(int) {}
+
+    /// The stream as the library of this machine knows it, a cudaStream_t, for work that another library puts
+    /// on it at once. Null where there is no such library.
+    virtual void* native(Stream) { return nullptr; }
 };
 
 }  // namespace plait::cuda

@@ -8,6 +8,7 @@
 #include "cuda/kernels/loss.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/rope.cuh"
+#include "cuda/kernels/tree_sum.cuh"
 #include "cuda/kernels/update.cuh"
 
 namespace plait::cuda {
@@ -61,6 +62,8 @@ using Table = Kernels<
     Embedding<Bf16>, Embedding<float>, CrossEntropy<Bf16>, CrossEntropy<float>,
     // the gradients' norm, and the update, by the gradients' dtype
     MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
-    AdamW<Bf16>, AdamW<float>>;
+    AdamW<Bf16>, AdamW<float>,
+    // sums over ranks in one order
+    TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>>;
 
 }  // namespace plait::cuda
