@@ -43,7 +43,10 @@ Track::Track(Machine& machine, std::byte* numbers, std::string of, int rank_in_i
 
 void Track::begin(Call const& call, Machine::Event before) {
     present_ = mark_of(call);
-    calls_[present_ - 1] = call;
+    {
+        std::lock_guard lock(mutex_);
+        calls_[present_ - 1] = call;
+    }
     machine_.wait(stream, before);
     mark(0, machine_.record(stream));
 }
@@ -60,11 +63,16 @@ void Track::mark(int which, Machine::Event at) {
 }
 
 Track::Marks Track::marks() const {
-    Marks m;
-    auto const* words = reinterpret_cast<std::uint32_t volatile const*>(marks_.get());
-    m.ended = words[1];  // first, so that a call that ends meanwhile is not taken for the one before
-    m.began = words[0];
-    return m;
+    auto* words = reinterpret_cast<std::uint32_t*>(marks_.get());
+    auto word = [&](int i) { return std::atomic_ref(words[i]).load(std::memory_order_relaxed); };
+    // The end first, so that a call that ends meanwhile is not taken for one that has ended before.
+    auto const ended = word(1);
+    return {.began = word(0), .ended = ended};
+}
+
+Call Track::call_of(std::uint32_t mark) const {
+    std::lock_guard lock(mutex_);
+    return mark ? calls_[mark - 1] : Call();
 }
 
 StreamWorld::StreamWorld(std::shared_ptr<Machine> machine, Place place, StreamOptions options,
@@ -231,35 +239,39 @@ void StreamWorld::look() {
     for (auto& w : watched_) {
         auto marks = w.track->marks();
         if (marks == w.marks) continue;
-        std::lock_guard lock(mutex_);
         w.marks = marks;
         w.since = Clock::now();
-        if (marks.began) w.call = w.track->call_of(marks.began);
     }
     std::string error;
     for (auto& wire : wires_)
         if (error.empty()) error = wire->error();
     for (auto& lane : lanes_)
         if (error.empty()) error = lane->error();
-    if (!error.empty()) fail(failure_of_rank(rank(), error));
+    if (error.empty()) return;
+    // Often it is what another rank's end looks like from here, of which the board tells more.
+    for (int i = 0; i < 1000 && !failed_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    fail(failure_of_rank(rank(), error));
 }
 
 std::string StreamWorld::status() const {
     std::lock_guard lock(mutex_);
     std::string text;
-    for (auto const& w : watched_)
-        text +=
-            fmt::format("{} {} {} {}: {}, {}\n", w.track->context, w.marks.began, w.marks.ended,
-                        w.members.name, w.marks.began ? to_string(w.call) : "nothing", number_text(w.call));
+    for (auto const& w : watched_) {
+        auto const marks = w.track->marks();
+        auto const call = w.track->call_of(marks.began);
+        text += fmt::format("{} {} {} {}: {}, {}\n", w.track->context, marks.began, marks.ended,
+                            w.members.name, to_string(call), number_text(call));
+    }
     return text;
 }
 
 void StreamWorld::overdue(Watched const& w, bool may_wait) {
+    auto const call = w.track->call_of(w.marks.began);
     std::vector<int> all(static_cast<std::size_t>(w.members.size())), late, there, idle;
     for (std::size_t r = 0; r < all.size(); ++r) all[r] = static_cast<int>(r);
-    std::vector<int> const asked = w.call.is_message() ? std::vector{std::min(w.track->rank, w.call.peer),
-                                                                     std::max(w.track->rank, w.call.peer)}
-                                                       : all;
+    std::vector<int> const asked = call.is_message() ? std::vector{std::min(w.track->rank, call.peer),
+                                                                   std::max(w.track->rank, call.peer)}
+                                                     : all;
     std::string more;
     if (board_) {
         auto const number = board_->append("asks", "");
@@ -301,11 +313,11 @@ void StreamWorld::overdue(Watched const& w, bool may_wait) {
             fmt::format(
                 "{}: {}, {}, does not end after {:.3g} s, though all its ranks are in it: a link or a "
                 "GPU has failed",
-                w.members.name, to_string(w.call), number_text(w.call), options_.limit_seconds),
+                w.members.name, to_string(call), number_text(call), options_.limit_seconds),
             w.members.world, rank()));
     // A rank that waits itself is not what is missing; those who wait for the missing one will tell.
     if (idle.empty() && may_wait) return;
-    fail(w.members.missing(idle.empty() ? late : idle, there, w.call, options_.limit_seconds, more));
+    fail(w.members.missing(idle.empty() ? late : idle, there, call, options_.limit_seconds, more));
 }
 
 }  // namespace plait::cuda

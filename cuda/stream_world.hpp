@@ -49,9 +49,10 @@ class Track {
     static std::uint32_t mark_of(Call const& call) {
         return static_cast<std::uint32_t>((call.number - 1) % mark_count + 1);
     }
+    /// Any thread.
     Marks marks() const;
-    /// The call that the GPU has last begun.
-    Call const& call_of(std::uint32_t mark) const { return calls_[mark - 1]; }
+    /// The call that a mark is of; any thread.
+    Call call_of(std::uint32_t mark) const;
 
     std::string const context;
     int const rank;
@@ -67,8 +68,9 @@ class Track {
     std::byte* numbers_;
     Machine::Stream const marker_;
     std::shared_ptr<std::byte[]> marks_;
-    std::vector<Call> calls_;
     std::uint32_t present_ = 0;
+    mutable std::mutex mutex_;
+    std::vector<Call> calls_;
 };
 
 /// What all communicators of one world on GPUs share: the machine, the board, how the world failed, and who
@@ -118,8 +120,7 @@ class StreamWorld {
     struct Watched {
         Track* track;
         Members members;
-        Track::Marks marks{};
-        Call call{};
+        Track::Marks marks{};  // as they were last seen
         Clock::time_point since{};
     };
 

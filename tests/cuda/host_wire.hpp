@@ -43,13 +43,26 @@ class HostNet {
     std::map<std::string, std::set<int>> present_;
 };
 
-inline gpu::HostMachine::Going going(Pending pending) {
-    auto p = std::make_shared<Pending>(std::move(pending));
-    return [p] {
-        if (!p->done()) return false;
-        p->wait();
-        return true;
+/// Of calls that failed; as with NCCL those never end.
+using Words = std::shared_ptr<std::string>;
+
+inline gpu::HostMachine::Going going(std::vector<Pending> pending, Words const& error) {
+    auto all = std::make_shared<std::vector<Pending>>(std::move(pending));
+    return [all, error] {
+        try {
+            for (auto const& p : *all)
+                if (!p.done()) return false;
+            for (auto& p : *all) p.wait();
+        } catch (CommunicationError const& e) {
+            *error = e.what();
+        }
+        return error->empty();
     };
+}
+inline gpu::HostMachine::Going going(Pending pending, Words const& error) {
+    std::vector<Pending> one;
+    one.push_back(std::move(pending));
+    return going(std::move(one), error);
 }
 
 class HostLane final : public gpu::Lane {
@@ -62,13 +75,15 @@ class HostLane final : public gpu::Lane {
     bool ready() override { return net_.all_there(context_, 2); }
     void send(int stream, std::byte const* data, std::int64_t bytes) override {
         machine_.post(stream, [=, this] {
-            return going(seat_.communicator->send(ConstView(data, bytes, plait::u8), 1));
+            return going(seat_.communicator->send(ConstView(data, bytes, plait::u8), 1), error_);
         });
     }
     void recv(int stream, std::byte* data, std::int64_t bytes) override {
-        machine_.post(stream,
-                      [=, this] { return going(seat_.communicator->recv(View(data, bytes, plait::u8), 0)); });
+        machine_.post(stream, [=, this] {
+            return going(seat_.communicator->recv(View(data, bytes, plait::u8), 0), error_);
+        });
     }
+    std::string error() override { return *error_; }
     void abort() noexcept override { seat_.world->fail(CommunicationError("aborted")); }
 
   private:
@@ -76,6 +91,7 @@ class HostLane final : public gpu::Lane {
     HostNet& net_;
     std::string const context_;
     HostNet::Seat seat_;
+    Words error_ = std::make_shared<std::string>();
 };
 
 class HostWire final : public gpu::Wire {
@@ -86,25 +102,29 @@ class HostWire final : public gpu::Wire {
     void all_reduce(int stream, std::byte const* in, std::byte* out, std::int64_t count, plait::DType dtype,
                     plait::Combine how) override {
         machine_.post(stream, [=, this] {
-            return going(inner().all_reduce(ConstView(in, count, dtype), View(out, count, dtype), how));
+            return going(inner().all_reduce(ConstView(in, count, dtype), View(out, count, dtype), how),
+                         error_);
         });
     }
     void reduce_scatter(int stream, std::byte const* in, std::byte* out, std::int64_t count,
                         plait::DType dtype, plait::Combine how) override {
         machine_.post(stream, [=, this] {
             return going(inner().reduce_scatter(ConstView(in, count * inner().size(), dtype),
-                                                View(out, count, dtype), how));
+                                                View(out, count, dtype), how),
+                         error_);
         });
     }
     void all_gather(int stream, std::byte const* in, std::byte* out, std::int64_t bytes) override {
         machine_.post(stream, [=, this] {
             return going(inner().all_gather(ConstView(in, bytes, plait::u8),
-                                            View(out, bytes * inner().size(), plait::u8)));
+                                            View(out, bytes * inner().size(), plait::u8)),
+                         error_);
         });
     }
     void broadcast(int stream, std::byte* data, std::int64_t bytes, int root) override {
-        machine_.post(stream,
-                      [=, this] { return going(inner().broadcast(View(data, bytes, plait::u8), root)); });
+        machine_.post(stream, [=, this] {
+            return going(inner().broadcast(View(data, bytes, plait::u8), root), error_);
+        });
     }
     void begin_group() override { group_.clear(); }
     void send(int stream, std::byte const* data, std::int64_t bytes, int to) override {
@@ -117,15 +137,10 @@ class HostWire final : public gpu::Wire {
     }
     void end_group() override {
         if (group_.empty()) return;
-        machine_.post(stream_, [group = std::exchange(group_, {})] {
-            auto all = std::make_shared<std::vector<Pending>>();
-            for (auto const& one : group) all->push_back(one());
-            return [all] {
-                for (auto const& p : *all)
-                    if (!p.done()) return false;
-                for (auto& p : *all) p.wait();
-                return true;
-            };
+        machine_.post(stream_, [group = std::exchange(group_, {}), error = error_] {
+            std::vector<Pending> all;
+            for (auto const& one : group) all.push_back(one());
+            return going(std::move(all), error);
         });
     }
     std::unique_ptr<gpu::Lane> lane(int peer, bool sends) override {
@@ -137,6 +152,7 @@ class HostWire final : public gpu::Wire {
                                     std::string const& context) override {
         return std::make_unique<HostWire>(machine_, net_, context, static_cast<int>(ranks.size()), rank);
     }
+    std::string error() override { return *error_; }
     void abort() noexcept override { seat_.world->fail(CommunicationError("aborted")); }
 
   private:
@@ -146,6 +162,7 @@ class HostWire final : public gpu::Wire {
     HostNet& net_;
     std::string const context_;
     HostNet::Seat seat_;
+    Words error_ = std::make_shared<std::string>();
     int stream_ = 0;
     std::vector<std::function<Pending()>> group_;
 };
