@@ -181,8 +181,7 @@ World plan_world(Config& config, Launcher const& launcher) {
 
 std::int64_t planned_ranks(Config const& config, World const& world) {
     bool const told = config.origins.at("run.cluster") != "default";
-    bool const processes = world.kind == World::Kind::mpi || world.kind == World::Kind::nccl;
-    bool const unknown = processes && world.ranks == 1;
+    bool const unknown = world.of_processes() && world.ranks == 1;
     return told && !unknown ? world.ranks : ranks_of_mesh(config);
 }
 

@@ -40,6 +40,9 @@ struct World {
     int ranks = 1;
     int here = 1;                    // ranks on this machine
     std::vector<std::string> notes;  // lines for the console: "cluster mpi: 2 ranks by OMPI_COMM_WORLD_SIZE"
+
+    /// Whether ranks are processes of their own.
+    bool of_processes() const { return kind == Kind::mpi || kind == Kind::nccl; }
 };
 
 /// Sets run.cluster to mpi, or on GPUs to nccl, where a launcher started several processes and it was not

@@ -238,10 +238,9 @@ int train(TrainArguments const& arguments) {
         wrong = std::current_exception();
     }
     Process process;
-    bool const processes = cluster.kind == World::Kind::mpi || cluster.kind == World::Kind::nccl;
     auto run = [&](Communicator& world) {
         agree_to_start(world, wrong);
-        if (processes && !launcher.variable.empty()) check_world(launcher, world);
+        if (cluster.of_processes() && !launcher.variable.empty()) check_world(launcher, world);
         if (world.rank() == 0) greet(config, cluster);
         train_rank(config, cluster, arguments, process,
                    gpu.gpu ? gpu : take_device(config, cluster, launcher), world);
@@ -250,8 +249,8 @@ int train(TrainArguments const& arguments) {
         cuda::run_nccl(gpu.gpu, f,
                        {.ordered = config.plan.bits == "layout", .over_mpi = launcher.over_mpi()});
     };
-    if (gpu.gpu && processes) return run_processes(launcher, run, Join(by_nccl));
-    if (launcher.processes > 1 || processes) return run_processes(launcher, run);
+    if (gpu.gpu && cluster.of_processes()) return run_processes(launcher, run, Join(by_nccl));
+    if (launcher.processes > 1 || cluster.of_processes()) return run_processes(launcher, run);
     run_threads(cluster.ranks, run);
     return 0;
 }
