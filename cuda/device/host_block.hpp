@@ -8,10 +8,12 @@
 #include "cuda/device/fiber.hpp"
 
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace plait::cuda {
@@ -168,16 +170,41 @@ class Block {
     int thread_, index_, blocks_;
 };
 
+/// The shared memory of the block that runs.
+inline thread_local std::pair<std::byte const*, std::size_t> shared_memory;
+
+/// A GPU would take an address of the other memory for one of its own.
+inline void check_words(void const* p, std::size_t bytes, bool want_shared, char const* what) {
+    if (reinterpret_cast<std::uintptr_t>(p) % bytes)
+        throw KernelFault(std::string(what) + " of words is not aligned");
+    auto const* at = static_cast<std::byte const*>(p);
+    bool in_shared = !std::less<>()(at, shared_memory.first) &&
+                     std::less<>()(at, shared_memory.first + shared_memory.second);
+    if (in_shared != want_shared)
+        throw KernelFault(std::string(what) + (want_shared ? " of shared words is of global memory"
+                                                           : " of words is of shared memory"));
+}
+
 template <int n>
 Words<n> load_words(void const* from) {
-    if (reinterpret_cast<std::uintptr_t>(from) % (4 * n)) throw KernelFault("a load of words is not aligned");
+    check_words(from, 4 * n, false, "a load");
     Words<n> w;
     std::memcpy(&w, from, sizeof w);
     return w;
 }
 template <int n>
 void store_words(void* to, Words<n> const& w) {
-    if (reinterpret_cast<std::uintptr_t>(to) % (4 * n)) throw KernelFault("a store of words is not aligned");
+    check_words(to, 4 * n, false, "a store");
+    std::memcpy(to, &w, sizeof w);
+}
+inline Words<4> load_shared_words(void const* from) {
+    check_words(from, 16, true, "a load");
+    Words<4> w;
+    std::memcpy(&w, from, sizeof w);
+    return w;
+}
+inline void store_shared_words(void* to, Words<4> const& w) {
+    check_words(to, 16, true, "a store");
     std::memcpy(to, &w, sizeof w);
 }
 
@@ -190,6 +217,7 @@ void launch(K const& kernel, std::int64_t blocks, Order order = Order::forward) 
         int index = order == Order::forward ? k : count - 1 - k;
         auto shared = std::make_unique_for_overwrite<typename K::Shared>();
         std::memset(static_cast<void*>(shared.get()), 0xA5, sizeof(typename K::Shared));
+        shared_memory = {reinterpret_cast<std::byte const*>(shared.get()), sizeof(typename K::Shared)};
         threads.run(index, [&](int t) { kernel(Block(threads, t, index, count), *shared); });
     }
 }

@@ -99,10 +99,10 @@ struct AttentionTiles {
                 Pack<float> v[4];
                 PLAIT_UNROLL
                 for (int c = 0; c < 4; ++c)
-                    v[c] = Pack<float>::load(right + 16 * c * padded_depth + l, 4, true);
+                    v[c] = Pack<float>::load_shared(right + 16 * c * padded_depth + l);
                 PLAIT_UNROLL
                 for (int r = 0; r < own; ++r) {
-                    auto u = Pack<float>::load(left + r * padded_depth + l, 4, true);
+                    auto u = Pack<float>::load_shared(left + r * padded_depth + l);
                     PLAIT_UNROLL
                     for (int i = 0; i < 4; ++i) PLAIT_UNROLL
                     for (int c = 0; c < 4; ++c) s[r][c] += u[i] * v[c][i];
@@ -137,11 +137,11 @@ struct AttentionTiles {
             for (int l = 0; l < rows_at_once; l += 4) {
                 Pack<float> u[own];
                 PLAIT_UNROLL
-                for (int r = 0; r < own; ++r) u[r] = Pack<float>::load(left + r * padded_tile + l, 4, true);
+                for (int r = 0; r < own; ++r) u[r] = Pack<float>::load_shared(left + r * padded_tile + l);
                 PLAIT_UNROLL
                 for (int i = 0; i < 4; ++i) PLAIT_UNROLL
                 for (int c = 0; c < groups; ++c) {
-                    auto v = Pack<float>::load(right + (l + i) * columns + 64 * c, 4, true);
+                    auto v = Pack<float>::load_shared(right + (l + i) * columns + 64 * c);
                     PLAIT_UNROLL
                     for (int r = 0; r < own; ++r) PLAIT_UNROLL
                     for (int k = 0; k < 4; ++k) sums[r][c][k] += u[r][i] * v[k];
@@ -170,8 +170,8 @@ struct AttentionTiles {
         float low[4], high[4];
         PLAIT_UNROLL
         for (int i = 0; i < 4; ++i) low[i] = x[i], high[i] = x[4 + i];
-        Pack<float>(low).store(to, 4, true);
-        Pack<float>(high).store(to + 4, 4, true);
+        Pack<float>(low).store_shared(to);
+        Pack<float>(high).store_shared(to + 4);
     }
 };
 
