@@ -64,17 +64,6 @@ PLAIT_DEVICE void store_words(void* to, Words<n> const& w) {
                      : "memory");
 }
 
-/// One access of 16 bytes of shared memory.
-PLAIT_DEVICE Words<4> load_shared_words(void const* from) {
-    __builtin_assume(__isShared(from));
-    auto v = *static_cast<uint4 const*>(from);
-    return {{v.x, v.y, v.z, v.w}};
-}
-PLAIT_DEVICE void store_shared_words(void* to, Words<4> const& w) {
-    __builtin_assume(__isShared(to));
-    *static_cast<uint4*>(to) = make_uint4(w.at[0], w.at[1], w.at[2], w.at[3]);
-}
-
 /// Blocks that shall run beside each other on a multiprocessor, which limits registers; 0 leaves it to ptxas.
 template <Kernel K>
 inline constexpr int blocks_per_sm = [] {

@@ -8,6 +8,7 @@
 #include "cuda/device/fiber.hpp"
 
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -49,11 +50,16 @@ class HostThreads {
         Where where{};
         unsigned shuffles = 0;
         std::uint64_t offered[2] = {};  // what it brings to even and odd shuffles
-        Fiber fiber{};
+        Fiber* fiber = nullptr;
     };
 
     HostThreads(char const* kernel, int count, Order order)
-        : kernel_(kernel), order_(order), threads_(static_cast<std::size_t>(count)) {}
+        : kernel_(kernel), order_(order), threads_(static_cast<std::size_t>(count)) {
+        // Made once for each thread of the host, as it takes the system longer than a kernel.
+        static thread_local std::deque<Fiber> fibers;
+        if (fibers.size() < threads_.size()) fibers.resize(threads_.size());
+        for (std::size_t i = 0; i < threads_.size(); ++i) threads_[i].fiber = &fibers[i];
+    }
 
     Thread& operator[](int i) { return threads_[static_cast<std::size_t>(i)]; }
     int count() const { return static_cast<int>(threads_.size()); }
@@ -64,7 +70,7 @@ class HostThreads {
         block_ = block;
         for (int t = 0; t < count(); ++t) {
             (*this)[t].state = State::ready;
-            (*this)[t].fiber.start([&body, this, t] {
+            (*this)[t].fiber->start([&body, this, t] {
                 body(t);
                 (*this)[t].state = State::ended;
             });
@@ -75,7 +81,7 @@ class HostThreads {
             for (int k = 0; k < count(); ++k) {
                 auto& thread = (*this)[order_ == Order::forward ? k : count() - 1 - k];
                 if (thread.state != State::ready) continue;
-                thread.fiber.resume();
+                thread.fiber->resume();
                 left -= thread.state == State::ended;
                 moved = true;
             }
@@ -89,7 +95,7 @@ class HostThreads {
     void wait(int t, State state, Where where) {
         (*this)[t].state = state;
         (*this)[t].where = where;
-        (*this)[t].fiber.pause();
+        (*this)[t].fiber->pause();
     }
 
     /// Says which threads are where.
@@ -173,41 +179,28 @@ class Block {
 /// The shared memory of the block that runs.
 inline thread_local std::pair<std::byte const*, std::size_t> shared_memory;
 
-/// A GPU would take an address of the other memory for one of its own.
-inline void check_words(void const* p, std::size_t bytes, bool want_shared, char const* what) {
+/// The accesses below are of global memory, and a GPU would take an address of shared memory for one of it.
+inline void check_words(void const* p, std::size_t bytes, char const* what) {
     if (reinterpret_cast<std::uintptr_t>(p) % bytes)
         throw KernelFault(std::string(what) + " of words is not aligned");
     auto const* at = static_cast<std::byte const*>(p);
-    bool in_shared = !std::less<>()(at, shared_memory.first) &&
-                     std::less<>()(at, shared_memory.first + shared_memory.second);
-    if (in_shared != want_shared)
-        throw KernelFault(std::string(what) + (want_shared ? " of shared words is of global memory"
-                                                           : " of words is of shared memory"));
+    if (!std::less<>()(at, shared_memory.first) &&
+        std::less<>()(at, shared_memory.first + shared_memory.second))
+        throw KernelFault(std::string(what) + " of words is of shared memory");
 }
 
 template <int n>
 Words<n> load_words(void const* from) {
-    check_words(from, 4 * n, false, "a load");
+    check_words(from, 4 * n, "a load");
     Words<n> w;
     std::memcpy(&w, from, sizeof w);
     return w;
 }
 template <int n>
 void store_words(void* to, Words<n> const& w) {
-    check_words(to, 4 * n, false, "a store");
+    check_words(to, 4 * n, "a store");
     std::memcpy(to, &w, sizeof w);
 }
-inline Words<4> load_shared_words(void const* from) {
-    check_words(from, 16, true, "a load");
-    Words<4> w;
-    std::memcpy(&w, from, sizeof w);
-    return w;
-}
-inline void store_shared_words(void* to, Words<4> const& w) {
-    check_words(to, 16, true, "a store");
-    std::memcpy(to, &w, sizeof w);
-}
-
 /// Runs `blocks` blocks of the kernel. Throws KernelFault.
 template <Kernel K>
 void launch(K const& kernel, std::int64_t blocks, Order order = Order::forward) {

@@ -34,10 +34,6 @@ PLAIT_BOTH std::uint32_t bf16_pair(float low, float high) {
 /// `n` consecutive elements as they are stored, moved by accesses of 16 bytes (8 where there are no more).
 template <class T, int n = 16 / static_cast<int>(sizeof(T))>
 class Pack {
-    static constexpr int per_word = 4 / static_cast<int>(sizeof(T)), words = n / per_word,
-                         step = words < 4 ? words : 4;
-    static_assert(n % per_word == 0 && words % step == 0 && step >= 2);
-
   public:
     static constexpr int lanes = n;
 
@@ -90,24 +86,16 @@ class Pack {
         }
     }
 
-    /// All of them from and to shared memory, at a multiple of 16 bytes.
-    PLAIT_DEVICE static Pack load_shared(T const* p) requires(words == 4) {
-        auto w = load_shared_words(p);
-        Pack x;
-        PLAIT_UNROLL
-        for (int j = 0; j < 4; ++j) x.words_[j] = w.at[j];
-        return x;
-    }
-    PLAIT_DEVICE void store_shared(T* p) const requires(words == 4) {
-        store_shared_words(p, {{words_[0], words_[1], words_[2], words_[3]}});
-    }
-
     PLAIT_DEVICE float operator[](int j) const {
         if constexpr (sizeof(T) == 4) return __builtin_bit_cast(float, words_[j]);
         else return __builtin_bit_cast(float, j % 2 ? words_[j / 2] & 0xffff0000u : words_[j / 2] << 16);
     }
 
   private:
+    static constexpr int per_word = 4 / static_cast<int>(sizeof(T)), words = n / per_word,
+                         step = words < 4 ? words : 4;
+    static_assert(n % per_word == 0 && words % step == 0 && step >= 2);
+
     PLAIT_DEVICE T element(int j) const {
         if constexpr (sizeof(T) == 4) return __builtin_bit_cast(T, words_[j]);
         else return T{static_cast<std::uint16_t>(words_[j / 2] >> (j % 2 * 16))};

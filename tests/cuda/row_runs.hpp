@@ -26,12 +26,14 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
     auto const* row = find_kernel(gpu::rows(), calls[0].op.name());
     check(row != nullptr, "no row for {}", calls[0].op.name());
 
-    std::vector<std::shared_ptr<std::byte[]>> memory;
+    // Each buffer has its own memory, with a guard behind it.
+    constexpr std::int64_t guard = 64;
+    std::vector<std::pair<std::shared_ptr<std::byte[]>, std::int64_t>> memory;
     auto place = [&](Meta const& meta, std::int64_t shift, std::byte const* values) {
-        auto off = bytes_of(meta.dtype, shift);
-        memory.push_back(machine->allocate(off + meta.bytes()));
-        std::memset(memory.back().get(), 0xA5, static_cast<std::size_t>(off + meta.bytes()));
-        auto* data = memory.back().get() + off;
+        auto off = bytes_of(meta.dtype, shift), size = off + meta.bytes() + guard;
+        memory.emplace_back(machine->allocate(size), size);
+        std::memset(memory.back().first.get(), 0xA5, static_cast<std::size_t>(size));
+        auto* data = memory.back().first.get() + off;
         if (values) std::memcpy(data, values, static_cast<std::size_t>(meta.bytes()));
         return Buffer{data, meta, {}};
     };
@@ -62,12 +64,17 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
         KernelCall call{.op = &op, .in = x[c], .out = y[c]};
         call.workspace = place(Meta{u8, {bytes}}, 0, nullptr).data;
         call.accumulate = how.accumulate;
+        call.micro = how.micro;
         call.queue = &machine->queue(gpu::Machine::kernels);
         all.push_back(call);
     }
     if (all.size() > 1) row->run_many(all);
     else row->run(all[0]);
     machine->finish();
+    for (auto const& [m, size] : memory)
+        for (auto i = size - guard; i < size; ++i)
+            check(m[static_cast<std::size_t>(i)] == std::byte{0xA5}, "{} wrote past the end of a buffer",
+                  row->op);
 
     RowResults results{{}, machine->launches()};
     for (auto const& outputs : y) {
@@ -84,6 +91,25 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
 inline std::vector<Numbers> run_row(plait::AnyOp const& op, std::vector<Numbers> const& in,
                                     How const& how = {}) {
     return in_both_orders([&](gpu::Order order) { return run_rows({{op, in, how}}, order).out[0]; });
+}
+
+/// The row on aligned and odd addresses, in both orders, which must agree to the bit, against the CPU's
+/// kernel: to the bit too, or within rounding.
+inline void check_row(plait::AnyOp const& op, std::vector<Numbers> const& in, bool exact, How how = {}) {
+    plait::Metas metas;
+    for (auto const& x : in) metas.push_back(x.meta());
+    INFO(op.text() << " of " << plait::to_string(metas) << ", micro-batch " << how.micro);
+    auto want = run_kernel(op, in, how);
+    auto got = run_row(op, in, how);
+    how.shift = 1;
+    auto odd = run_row(op, in, how);
+    REQUIRE(got.size() == want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO("output " << i);
+        CHECK(same_bits(got[i], odd[i]));
+        if (exact) CHECK(same_bits(got[i], want[i]));
+    }
+    if (!exact) same(got, want);
 }
 
 }  // namespace tests
