@@ -201,6 +201,7 @@ void store_words(void* to, Words<n> const& w) {
     check_words(to, 4 * n, "a store");
     std::memcpy(to, &w, sizeof w);
 }
+
 /// Runs `blocks` blocks of the kernel. Throws KernelFault.
 template <Kernel K>
 void launch(K const& kernel, std::int64_t blocks, Order order = Order::forward) {
