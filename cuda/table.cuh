@@ -23,6 +23,7 @@
 #include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/softmax.cuh"
+#include "cuda/kernels/tree_sum.cuh"
 #include "cuda/kernels/unary.cuh"
 #include "cuda/kernels/update.cuh"
 
@@ -116,6 +117,8 @@ using Table = Kernels<
     Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
     AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
     AdamW<Bf16, float, float>,
+    // sums over ranks in one order
+    TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>,
     // the machine's own: how far a stream is, what a library leaves of a product
     Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>>;
 
