@@ -10,11 +10,13 @@
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
 #include "cuda/kernels/embedding_gradient.cuh"
+#include "cuda/kernels/epilogue.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
 #include "cuda/kernels/linear_loss.cuh"
 #include "cuda/kernels/long_norm.cuh"
 #include "cuda/kernels/loss.cuh"
 #include "cuda/kernels/many.cuh"
+#include "cuda/kernels/mark.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/pointwise.cuh"
 #include "cuda/kernels/product.cuh"
@@ -103,8 +105,7 @@ using Table = Kernels<
     AttentionForward<float, 128>,  //
     AttentionDelta<Bf16>, AttentionDelta<float>, AttentionQueryGradient<Bf16, 64>,
     AttentionQueryGradient<Bf16, 128>, AttentionQueryGradient<float, 64>, AttentionQueryGradient<float, 128>,
-    AttentionKeyGradient<Bf16, 64>, AttentionKeyGradient<Bf16, 128>, AttentionKeyGradient<float, 64>,
-    AttentionKeyGradient<float, 128>,
+    AttentionKeyGradient<Bf16, 64>, AttentionKeyGradient<float, 64>,
     // generation: tokens to cache, queries and cache
     CacheWriteRows<float, float>, CacheWriteRows<float, Bf16>, CacheWriteRows<Bf16, float>,
     CacheWriteRows<Bf16, Bf16>,  //
@@ -114,6 +115,8 @@ using Table = Kernels<
     // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments
     Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
     AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
-    AdamW<Bf16, float, float>>;
+    AdamW<Bf16, float, float>,
+    // the machine's own: how far a stream is, what a library leaves of a product
+    Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>>;
 
 }  // namespace plait::cuda

@@ -49,6 +49,7 @@ struct AttentionQueryGradient {
     using Tiles = AttentionTiles<T, columns>;
     using Shared = typename Tiles::Shared;
     static constexpr int threads = Tiles::threads, tile = Tiles::tile, own = Tiles::own;
+    static constexpr int blocks_per_sm = 2;
 
     AttentionShape shape;
     T const *q, *k, *v, *dout;
@@ -112,6 +113,7 @@ struct AttentionKeyGradient {
     using Tiles = AttentionTiles<T, columns>;
     using Shared = typename Tiles::Shared;
     static constexpr int threads = Tiles::threads, tile = Tiles::tile, own = Tiles::own;
+    static constexpr int blocks_per_sm = 2;
 
     AttentionShape shape;
     T const *q, *k, *v, *dout;

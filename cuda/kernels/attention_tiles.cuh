@@ -96,16 +96,15 @@ struct AttentionTiles {
             float const* right = slice_b + first_column(block) * padded_depth;
             PLAIT_UNROLL_BY(1)  // more takes registers that others need
             for (int l = 0; l < depth; l += 4) {
-                Pack<float> v[4];
+                Four v[4];
                 PLAIT_UNROLL
-                for (int c = 0; c < 4; ++c)
-                    v[c] = Pack<float>::load(right + 16 * c * padded_depth + l, 4, true);
+                for (int c = 0; c < 4; ++c) v[c] = four(right + 16 * c * padded_depth + l);
                 PLAIT_UNROLL
                 for (int r = 0; r < own; ++r) {
-                    auto u = Pack<float>::load(left + r * padded_depth + l, 4, true);
+                    auto u = four(left + r * padded_depth + l);
                     PLAIT_UNROLL
                     for (int i = 0; i < 4; ++i) PLAIT_UNROLL
-                    for (int c = 0; c < 4; ++c) s[r][c] += u[i] * v[c][i];
+                    for (int c = 0; c < 4; ++c) s[r][c] += u.at[i] * v[c].at[i];
                 }
             }
         }
@@ -135,16 +134,16 @@ struct AttentionTiles {
             float const* right = shared.operands + 4 * first_column(block);
             PLAIT_UNROLL_BY(1)  // more takes registers that others need
             for (int l = 0; l < rows_at_once; l += 4) {
-                Pack<float> u[own];
+                Four u[own];
                 PLAIT_UNROLL
-                for (int r = 0; r < own; ++r) u[r] = Pack<float>::load(left + r * padded_tile + l, 4, true);
+                for (int r = 0; r < own; ++r) u[r] = four(left + r * padded_tile + l);
                 PLAIT_UNROLL
                 for (int i = 0; i < 4; ++i) PLAIT_UNROLL
                 for (int c = 0; c < groups; ++c) {
-                    auto v = Pack<float>::load(right + (l + i) * columns + 64 * c, 4, true);
+                    auto v = four(right + (l + i) * columns + 64 * c);
                     PLAIT_UNROLL
                     for (int r = 0; r < own; ++r) PLAIT_UNROLL
-                    for (int k = 0; k < 4; ++k) sums[r][c][k] += u[r][i] * v[k];
+                    for (int k = 0; k < 4; ++k) sums[r][c][k] += u[r].at[i] * v.at[k];
                 }
             }
         }
@@ -166,12 +165,15 @@ struct AttentionTiles {
     }
 
   private:
+    /// One access of 16 bytes; those of device/block.cuh are of global memory.
+    struct alignas(16) Four {
+        float at[4];
+    };
+    PLAIT_DEVICE static Four four(float const* from) { return *reinterpret_cast<Four const*>(from); }
     PLAIT_DEVICE static void put_eight(float* to, Pack<T, 8> const& x) {
-        float low[4], high[4];
-        PLAIT_UNROLL
-        for (int i = 0; i < 4; ++i) low[i] = x[i], high[i] = x[4 + i];
-        Pack<float>(low).store(to, 4, true);
-        Pack<float>(high).store(to + 4, 4, true);
+        auto* words = reinterpret_cast<Four*>(to);
+        words[0] = {{x[0], x[1], x[2], x[3]}};
+        words[1] = {{x[4], x[5], x[6], x[7]}};
     }
 };
 
