@@ -17,7 +17,7 @@ static_assert(static_cast<int>(BinaryFn::less) == static_cast<int>(PointFunction
 
 template <class F>
 void map(KernelCall const& call) {
-    with_type(call, call.in[0].meta.dtype, [&](auto zero) {
+    with_floats(call, call.in[0].meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         Map<F, T> kernel{};
         for (std::size_t k = 0; k < F::inputs; ++k) kernel.x[k] = call.in[k].as<T const>();
@@ -28,7 +28,7 @@ void map(KernelCall const& call) {
 }
 
 void map_unary(KernelCall const& call, UnaryFunction function, double scale = 1, double shift = 0) {
-    with_type(call, call.in[0].meta.dtype, [&](auto zero) {
+    with_floats(call, call.in[0].meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         launch(*call.queue,
                UnaryMap<T>{function, static_cast<float>(scale), static_cast<float>(shift),
@@ -99,7 +99,7 @@ void unary(KernelCall const& call) {
 void unary_gradient(KernelCall const& call) {
     auto fn = call.attributes<UnaryGradient>().fn;
     if (fn == UnaryFn::gelu) return map<GeluGradient>(call);
-    with_type(call, call.in[0].meta.dtype, [&](auto zero) {
+    with_floats(call, call.in[0].meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         launch(*call.queue, UnaryGradientMap<T>{static_cast<UnaryFunction>(fn), call.in[0].as<T const>(),
                                                 call.in[1].as<T const>(), call.out[0].as<T>(),
@@ -135,8 +135,8 @@ void binary(KernelCall const& call) {
         Strides<2> walk{};
         for (int d = 0; d < s.rank(); ++d) add_dim<2>(walk, s[d], stride[d]);
         bool swapped = a.meta.dtype != y.meta.dtype;
-        return with_type(call, y.meta.dtype, [&](auto like_y) {
-            with_type(call, (swapped ? a : b).meta.dtype, [&](auto other) {
+        return with_floats(call, y.meta.dtype, [&](auto like_y) {
+            with_floats(call, (swapped ? a : b).meta.dtype, [&](auto other) {
                 binary_by_packs<decltype(like_y), decltype(other)>(call, fn, swapped, walk);
             });
         });
@@ -239,7 +239,7 @@ void dropout(KernelCall const& call) {
     auto const& op = call.attributes<Dropout>();
     Buffer const &x = call.in[0], &y = call.out[0];
     Shape const& s = y.meta.shape;
-    with_type(call, x.meta.dtype, [&](auto zero) {
+    with_floats(call, x.meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         DropoutMap<T> kernel{};
         kernel.x = x.as<T const>();

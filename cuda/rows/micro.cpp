@@ -29,7 +29,7 @@ void fold_flat(KernelCall const& call, Buffer const& y, std::vector<Buffer> cons
     check(x.size() <= most_addends || y.meta.dtype == f32,
           "{}: a GPU adds at most {} tensors of bf16, here are {}: cast them to f32", call.op->text(),
           most_addends, x.size());
-    with_type(call, y.meta.dtype, [&](auto zero) {
+    with_floats(call, y.meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         FoldMap<T> kernel{};
         kernel.largest = largest;
@@ -63,7 +63,7 @@ void micro_stack(KernelCall const& call) {
 }
 
 void part(KernelCall const& call) {
-    auto const& op = call.attributes<plait::Part>();
+    auto const& op = call.attributes<Part>();
     copy_block(call, call.in[0], call.out[0], op.dim, op.start, false);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cuda/launch.hpp"
-#include "cuda/rows/types.hpp"
+#include "cuda/rows.hpp"
 
 #include <array>
 #include <vector>
@@ -33,6 +33,14 @@ inline Target target(KernelCall const& call, Buffer const& y) {
     return {y.data, type_of(call, y.meta.dtype)};
 }
 
+/// Calls f(T{}) with the floating type in storage; throws Error for other dtypes.
+template <class F>
+void with_floats(KernelCall const& call, DType dtype, F&& f) {
+    if (dtype == DType::f32) f(float{});
+    else if (dtype == DType::bf16) f(Bf16{});
+    else unsupported(call, dtype);
+}
+
 /// Adds a dim of n within those that the walk has, which it joins where it can.
 template <int tensors>
 void add_dim(Strides<tensors>& walk, std::int64_t n, std::array<std::int64_t, tensors> const& stride) {
@@ -52,6 +60,9 @@ inline std::int64_t elements(Shape const& s, int first, int last) {
     for (int i = first; i < last; ++i) n *= s[i];
     return n;
 }
+
+/// Rounds up to whole cache lines.
+constexpr std::int64_t padded(std::int64_t bytes) { return pieces(bytes, 256) * 256; }
 
 /// Copies the elements, of `bytes` bytes, that a walk by strides of bytes finds: from one tensor to another,
 /// or zeros from nowhere. view.cpp

@@ -97,7 +97,7 @@ void fold_all(KernelCall const& call, Plan const& plan) {
     Buffer const& x = call.in[0];
     if (!is_floating(x.meta.dtype))
         return fold_dims<F, IntegerInput, IntegerInput>(call, plan, IntegerInput{source(call, x)}, Type::i64);
-    with_type(call, x.meta.dtype, [&](auto zero) {
+    with_floats(call, x.meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         fold_dims<F, FloatInput<T>, FloatInput<float>>(call, plan, FloatInput<T>{x.as<T const>()}, Type::f32);
     });
@@ -142,7 +142,7 @@ void softmax(KernelCall const& call) {
     Buffer const& x = call.in[0];
     std::int64_t n = x.meta.shape.back();
     if (n == 0) return;
-    with_type(call, x.meta.dtype, [&](auto zero) {
+    with_floats(call, x.meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         launch(*call.queue, SoftmaxRows<T>{x.as<T const>(), call.out[0].as<T>(), x.meta.elements() / n, n});
     });
@@ -152,7 +152,7 @@ void softmax_gradient(KernelCall const& call) {
     Buffer const& y = call.in[0];
     std::int64_t n = y.meta.shape.back();
     if (n == 0) return;
-    with_type(call, y.meta.dtype, [&](auto zero) {
+    with_floats(call, y.meta.dtype, [&](auto zero) {
         using T = decltype(zero);
         launch(*call.queue, SoftmaxGradientRows<T>{y.as<T const>(), call.in[1].as<T const>(),
                                                    call.out[0].as<T>(), y.meta.elements() / n, n});
