@@ -10,17 +10,20 @@
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
 #include "cuda/kernels/embedding_gradient.cuh"
+#include "cuda/kernels/epilogue.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
 #include "cuda/kernels/linear_loss.cuh"
 #include "cuda/kernels/long_norm.cuh"
 #include "cuda/kernels/loss.cuh"
 #include "cuda/kernels/many.cuh"
+#include "cuda/kernels/mark.cuh"
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/pointwise.cuh"
 #include "cuda/kernels/product.cuh"
 #include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/softmax.cuh"
+#include "cuda/kernels/tree_sum.cuh"
 #include "cuda/kernels/unary.cuh"
 #include "cuda/kernels/update.cuh"
 
@@ -113,6 +116,10 @@ using Table = Kernels<
     // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments
     Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
     AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
-    AdamW<Bf16, float, float>>;
+    AdamW<Bf16, float, float>,
+    // sums over ranks in one order
+    TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>,
+    // the machine's own: how far a stream is, what a library leaves of a product
+    Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>>;
 
 }  // namespace plait::cuda

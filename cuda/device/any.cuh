@@ -44,7 +44,7 @@ struct Target {
     void* data;
     Type type;
 
-    Source source() const { return {data, type}; }
+    PLAIT_BOTH Source source() const { return {data, type}; }
 
     template <class C>
     PLAIT_DEVICE void store(std::int64_t i, C x) const {

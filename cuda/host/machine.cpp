@@ -3,6 +3,7 @@
 #include "cuda/device/math.cuh"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -103,7 +104,13 @@ void HostMachine::copy_in(Stream stream, std::byte* to, std::byte const* from, s
 }
 
 void HostMachine::copy_out(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) {
-    copy_in(stream, to, from, bytes);
+    if (bytes != 4) return copy_in(stream, to, from, bytes);
+    // A word, which other threads may look at meanwhile.
+    put(stream, [=] {
+        std::uint32_t word = 0;
+        std::memcpy(&word, from, sizeof word);
+        std::atomic_ref(*reinterpret_cast<std::uint32_t*>(to)).store(word, std::memory_order_relaxed);
+    });
 }
 
 Machine::Event HostMachine::record(Stream stream) {
@@ -153,20 +160,38 @@ bool HostMachine::step(HostQueue& queue, bool& pending) {
     return true;
 }
 
+int HostMachine::add_watcher(std::function<void(double waited_seconds)> watcher) {
+    watchers_[++next_watcher_] = std::move(watcher);
+    return next_watcher_;
+}
+
 void HostMachine::run(std::function<bool()> const& ended) {
+    auto const begin = std::chrono::steady_clock::now();
     while (!ended()) {
-        bool moved = false, pending = false, left = false;
-        auto count = static_cast<int>(streams_.size());
-        for (int k = 0; k < count && !moved; ++k) {
-            auto& queue = at(options_.order == Order::forward ? k : count - 1 - k);
-            while (!queue.tasks.empty() && step(queue, pending)) moved = true;
-            left = left || !queue.tasks.empty();
-        }
-        if (moved) continue;
+        bool pending = false, left = false;
+        if (sweep(pending, left)) continue;
         if (!left) return;
         check(pending, "streams wait for events that nobody records");
+        std::chrono::duration<double> const waited = std::chrono::steady_clock::now() - begin;
+        for (auto const& [number, watcher] : watchers_) watcher(waited.count());
         std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
+}
+
+bool HostMachine::sweep(bool& pending, bool& left) {
+    bool moved = false;
+    auto count = static_cast<int>(streams_.size());
+    for (int k = 0; k < count && !moved; ++k) {
+        auto& queue = at(options_.order == Order::forward ? k : count - 1 - k);
+        while (!queue.tasks.empty() && step(queue, pending)) moved = true;
+        left = left || !queue.tasks.empty();
+    }
+    return moved;
+}
+
+void HostMachine::go_on() {
+    bool pending = false, left = false;
+    while (sweep(pending, left)) {}
 }
 
 void HostMachine::drop_all() {

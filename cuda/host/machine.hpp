@@ -46,11 +46,16 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
     void begin_recording() override;
     std::unique_ptr<RecordedStep> end_recording() override;
     void finish() override;
+    int add_watcher(std::function<void(double waited_seconds)> watcher) override;
+    void remove_watcher(int number) override { watchers_.erase(number); }
 
     /// A call on its way: true when it is done.
     using Going = std::function<bool()>;
     /// Puts on a stream what `start` begins; the stream goes on when it is done.
     void post(Stream stream, std::function<Going()> start);
+
+    /// Does what can be done without waiting, as a GPU would meanwhile.
+    void go_on();
 
     std::int64_t launches() const { return launches_; }
 
@@ -92,6 +97,9 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
     std::uint32_t* fault_word();
     /// Runs streams until `ended` or nothing is left.
     void run(std::function<bool()> const& ended);
+    /// Runs the first stream that can go on; whether one could. `pending`: a call is on its way, `left`:
+    /// there are tasks.
+    bool sweep(bool& pending, bool& left);
     /// One task of a stream; whether it ended.
     bool step(HostQueue& queue, bool& pending);
     void drop_all();
@@ -105,6 +113,8 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
     int number_ = -1;
     std::map<int, std::uint32_t> faults_;
     std::int64_t launches_ = 0;
+    std::map<int, std::function<void(double)>> watchers_;
+    int next_watcher_ = 0;
 
     mutable std::mutex memory_mutex_;
     std::map<std::byte const*, std::int64_t> memory_;

@@ -86,7 +86,8 @@ struct CopyMap {
 template <int bytes>
 struct TransposeMap {
     static constexpr char const* name = "transpose";
-    static constexpr int threads = 256, side = bytes < 8 ? 64 : 32, each = side * side / threads;
+    static constexpr int threads = 256, side = bytes < 8 ? 64 : 32, each = side * side / threads,
+                         apart = threads / side;  // rows that a thread moves: how many, how far apart
     /// Rows are a word longer than the tile, so that a column lies in all banks.
     static constexpr int pad = bytes < 4 ? 4 / bytes : 1;
     struct Shared {
@@ -108,29 +109,26 @@ struct TransposeMap {
             std::int64_t plane = item / in_plane, tile = item - plane * in_plane;
             std::int64_t r0 = tile / across * side, c0 = tile % across * side, at[2] = {0, 0};
             if (planes > 1) outer.find(plane, at);
-            auto const* source = from + (at[0] + r0 * from_stride + c0) * bytes;
-            auto* target = to + (at[1] + c0 * to_stride + r0) * bytes;
+            int i = block.thread() % side, j = block.thread() / side;
+            auto const* source = from + (at[0] + (r0 + j) * from_stride + c0 + i) * bytes;
+            auto* target = to + (at[1] + (c0 + j) * to_stride + r0 + i) * bytes;
             int height = static_cast<int>(smaller<std::int64_t>(side, rows - r0)),
                 width = static_cast<int>(smaller<std::int64_t>(side, columns - c0));
-            int i = block.thread() % side, j = block.thread() / side;
             Unit<bytes> value[each];
             PLAIT_UNROLL
             for (int k = 0; k < each; ++k) {
-                int r = j + k * (threads / side);
-                if (r < height && i < width)
-                    value[k] = load_unit<bytes>(source + (r * from_stride + i) * bytes);
+                if (j + k * apart < height && i < width) value[k] = load_unit<bytes>(source);
+                source += apart * from_stride * bytes;
             }
             PLAIT_UNROLL
-            for (int k = 0; k < each; ++k) {
-                int r = j + k * (threads / side);
-                if (r < height && i < width) shared.tile[r][i] = value[k];
-            }
+            for (int k = 0; k < each; ++k)
+                if (j + k * apart < height && i < width) shared.tile[j + k * apart][i] = value[k];
             block.barrier();
             PLAIT_UNROLL
             for (int k = 0; k < each; ++k) {
-                int c = j + k * (threads / side);
-                if (c < width && i < height)
-                    store_unit<bytes>(target + (c * to_stride + i) * bytes, shared.tile[i][c]);
+                if (j + k * apart < width && i < height)
+                    store_unit<bytes>(target, shared.tile[i][j + k * apart]);
+                target += apart * to_stride * bytes;
             }
             block.barrier();  // before the next tile overwrites this one
         }

@@ -52,9 +52,15 @@ struct BinaryMap {
                 outer.find(row, at);
             }
             std::int64_t left = columns - column;
+            // Both are on their way before the first is looked at.
+            auto raw_a = read(a + at[0], stride_a, column, left);
+            auto raw_b = read(b + at[1], stride_b, column, left);
             float p[lanes], q[lanes];
-            read(a + at[0], stride_a, column, left, p);
-            read(b + at[1], stride_b, column, left, q);
+            PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) {
+                p[j] = raw_a[j];
+                q[j] = raw_b[j];
+            }
             if (swapped) apply(q, p, p);
             else apply(p, q, p);
             A* to = y + row * columns + column;
@@ -64,17 +70,13 @@ struct BinaryMap {
 
   private:
     template <class T>
-    PLAIT_DEVICE static void read(T const* row, std::int64_t stride, std::int64_t column, std::int64_t left,
-                                  float (&v)[lanes]) {
-        if (stride) {
-            auto pack = Pack<T, lanes>::load(row + column, left, aligned(row + column));
-            PLAIT_UNROLL
-            for (int j = 0; j < lanes; ++j) v[j] = pack[j];
-        } else {
-            float one = to_float(*row);
-            PLAIT_UNROLL
-            for (int j = 0; j < lanes; ++j) v[j] = one;
-        }
+    PLAIT_DEVICE static Pack<T, lanes> read(T const* row, std::int64_t stride, std::int64_t column,
+                                            std::int64_t left) {
+        if (stride) return Pack<T, lanes>::load(row + column, left, aligned(row + column));
+        float v[lanes];
+        PLAIT_UNROLL
+        for (int j = 0; j < lanes; ++j) v[j] = to_float(*row);
+        return Pack<T, lanes>(v);
     }
 
     template <class F>
@@ -209,7 +211,7 @@ inline constexpr int most_addends = 400;
 template <class T>
 struct FoldMap {
     static constexpr char const* name = "fold";
-    static constexpr int threads = 256, lanes = Pack<T>::lanes;
+    static constexpr int threads = 256, lanes = Pack<T>::lanes, ahead = 4;
     using Shared = NoShared;
 
     T const* x[most_addends];
@@ -225,15 +227,20 @@ struct FoldMap {
         for (auto i = (static_cast<std::int64_t>(block.index()) * threads + block.thread()) * lanes; i < n;
              i += step) {
             float total[lanes];
-            auto first = Pack<T>::load(x[0] + i, n - i, aligned(x[0]));
-            PLAIT_UNROLL
-            for (int j = 0; j < lanes; ++j) total[j] = first[j];
-            PLAIT_UNROLL_BY(4)
-            for (int k = 1; k < count; ++k) {
-                auto a = Pack<T>::load(x[k] + i, n - i, aligned(x[k]));
+            for (int k = 0; k < count; k += ahead) {
+                Pack<T> raw[ahead];
                 PLAIT_UNROLL
-                for (int j = 0; j < lanes; ++j)
-                    total[j] = largest ? greater(a[j], total[j]) : total[j] + a[j];
+                for (int u = 0; u < ahead; ++u)
+                    if (k + u < count) raw[u] = Pack<T>::load(x[k + u] + i, n - i, aligned(x[k + u]));
+                PLAIT_UNROLL
+                for (int u = 0; u < ahead; ++u) {
+                    if (k + u >= count) break;
+                    PLAIT_UNROLL
+                    for (int j = 0; j < lanes; ++j) {
+                        float a = raw[u][j];
+                        total[j] = k + u == 0 ? a : largest ? greater(a, total[j]) : total[j] + a;
+                    }
+                }
             }
             Pack<T>(total).store(y + i, n - i, aligned(y));
         }

@@ -30,7 +30,7 @@ struct IntegerInput {
 
     Source x;
 
-    PLAIT_DEVICE bool wide(std::int64_t) const { return true; }
+    PLAIT_DEVICE bool wide(std::int64_t) const { return false; }
     PLAIT_DEVICE Raw load(std::int64_t i, std::int64_t, bool) const { return x.load<std::int64_t>(i); }
     PLAIT_DEVICE static std::int64_t value(Raw raw, int) { return raw; }
 };
@@ -78,29 +78,37 @@ struct ReduceRows {
              item < items; item += static_cast<std::int64_t>(block.blocks()) * teams) {
             std::int64_t row = chunks > 1 ? item / chunks : item, first = (item - row * chunks) * chunk;
             std::int64_t n = smaller(chunk, size - first), begin = row * size + first;
-            bool wide = x.wide(begin);
             C sum[lanes];
             PLAIT_UNROLL
             for (int k = 0; k < lanes; ++k) sum[k] = F::template identity<C>;
-            std::int64_t j = lane * lanes, step = team * lanes;
-            for (; j + (ahead - 1) * step + lanes <= n; j += ahead * step) {
-                typename In::Raw raw[ahead];
-                PLAIT_UNROLL
-                for (int u = 0; u < ahead; ++u) raw[u] = x.load(begin + j + u * step, lanes, wide);
-                PLAIT_UNROLL
-                for (int u = 0; u < ahead; ++u) PLAIT_UNROLL
-                for (int k = 0; k < lanes; ++k) sum[k] = F::of(sum[k], In::value(raw[u], k));
-            }
-            for (; j < n; j += step) {
-                auto raw = x.load(begin + j, n - j, wide);
-                PLAIT_UNROLL
-                for (int k = 0; k < lanes; ++k)
-                    if (j + k < n) sum[k] = F::of(sum[k], In::value(raw, k));
-            }
+            if (x.wide(begin)) fold<true>(begin, n, lane * lanes, team * lanes, sum);
+            else fold<false>(begin, n, lane * lanes, team * lanes, sum);
             PLAIT_UNROLL
             for (int k = 1; k < lanes; ++k) sum[0] = F::of(sum[0], sum[k]);
             C total[1] = {team_fold<F>(block, shared, sum[0], whole)};
             if (lane == 0) put(y, item, total, 1, add);
+        }
+    }
+
+  private:
+    // The loads of a round are on their way before the first is looked at; no branch lies between them.
+    template <bool wide>
+    PLAIT_DEVICE void fold(std::int64_t begin, std::int64_t n, std::int64_t j, std::int64_t step,
+                           C (&sum)[lanes]) const {
+        constexpr int round = wide ? ahead : 1;
+        for (; j + (round - 1) * step + lanes <= n; j += round * step) {
+            typename In::Raw raw[round];
+            PLAIT_UNROLL
+            for (int u = 0; u < round; ++u) raw[u] = x.load(begin + j + u * step, lanes, wide);
+            PLAIT_UNROLL
+            for (int u = 0; u < round; ++u) PLAIT_UNROLL
+            for (int k = 0; k < lanes; ++k) sum[k] = F::of(sum[k], In::value(raw[u], k));
+        }
+        for (; j < n; j += step) {
+            auto raw = x.load(begin + j, n - j, wide);
+            PLAIT_UNROLL
+            for (int k = 0; k < lanes; ++k)
+                if (j + k < n) sum[k] = F::of(sum[k], In::value(raw, k));
         }
     }
 };
@@ -139,21 +147,10 @@ struct ReduceColumns {
             PLAIT_UNROLL
             for (int k = 0; k < lanes; ++k) sum[k] = F::template identity<C>;
             if (left > 0) {
-                std::int64_t r = c * chunk + way, end = smaller(size, (c + 1) * chunk);
-                std::int64_t at = (b * size + r) * after + column, step = ways * after;
-                for (; r + (ahead - 1) * ways < end; r += ahead * ways, at += ahead * step) {
-                    typename In::Raw raw[ahead];
-                    PLAIT_UNROLL
-                    for (int u = 0; u < ahead; ++u) raw[u] = x.load(at + u * step, left, wide);
-                    PLAIT_UNROLL
-                    for (int u = 0; u < ahead; ++u) PLAIT_UNROLL
-                    for (int k = 0; k < lanes; ++k) sum[k] = F::of(sum[k], In::value(raw[u], k));
-                }
-                for (; r < end; r += ways, at += step) {
-                    auto raw = x.load(at, left, wide);
-                    PLAIT_UNROLL
-                    for (int k = 0; k < lanes; ++k) sum[k] = F::of(sum[k], In::value(raw, k));
-                }
+                std::int64_t r = c * chunk + way, at = (b * size + r) * after + column;
+                std::int64_t rows = pieces(smaller(size, (c + 1) * chunk) - r, ways);
+                if (wide) fold<true>(at, rows, lanes, sum);
+                else fold<false>(at, rows, left, sum);
             }
             if (ways > 1) {
                 PLAIT_UNROLL
@@ -165,6 +162,26 @@ struct ReduceColumns {
                 block.barrier();  // before the next item overwrites these
             }
             if (way == 0 && left > 0) put(y, (b * chunks + c) * after + column, sum, left, add);
+        }
+    }
+
+  private:
+    template <bool wide>
+    PLAIT_DEVICE void fold(std::int64_t at, std::int64_t rows, std::int64_t count, C (&sum)[lanes]) const {
+        constexpr int round = wide ? ahead : 1;
+        std::int64_t step = ways * after;
+        for (; rows >= round; rows -= round, at += round * step) {
+            typename In::Raw raw[round];
+            PLAIT_UNROLL
+            for (int u = 0; u < round; ++u) raw[u] = x.load(at + u * step, count, wide);
+            PLAIT_UNROLL
+            for (int u = 0; u < round; ++u) PLAIT_UNROLL
+            for (int k = 0; k < lanes; ++k) sum[k] = F::of(sum[k], In::value(raw[u], k));
+        }
+        for (; rows > 0; --rows, at += step) {
+            auto raw = x.load(at, count, wide);
+            PLAIT_UNROLL
+            for (int k = 0; k < lanes; ++k) sum[k] = F::of(sum[k], In::value(raw, k));
         }
     }
 };

@@ -55,7 +55,11 @@ std::int64_t backward_bytes(AttentionShape const& s, DType dtype) {
     auto heads = s.batch * s.heads * s.dim;
     auto dq = padded(bytes_of(f32, heads * rows_of(s.length)));
     auto dkv = s.heads == s.kv_heads ? 0 : 2 * padded(bytes_of(bf16, heads * rows_of(s.keys)));
-    return std::max(delta, library_bytes(s) + dq + dkv);
+    // On Hopper cuDNN adds up dq in one order by keeping the gradient of all scores.
+    constexpr std::int64_t most_scores_bytes = std::int64_t{4} << 30;
+    auto scores = bytes_of(bf16, s.batch * s.heads * rows_of(s.length) * rows_of(s.keys));
+    if (scores > most_scores_bytes) scores = 0;
+    return std::max(delta, library_bytes(s) + dq + dkv + scores);
 }
 
 template <class T, int columns>

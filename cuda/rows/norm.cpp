@@ -1,7 +1,6 @@
 #include "plait/ops/norm.hpp"
 
-#include "cuda/launch.hpp"
-#include "cuda/rows/types.hpp"
+#include "cuda/rows/operands.hpp"
 
 namespace plait::cuda {
 
@@ -50,7 +49,7 @@ void norm(KernelCall const& call, double eps, bool residual) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& shape = in[0].meta.shape;
     int columns = columns_of(call, shape);
-    with_type(call, in[0].meta.dtype, [&]<class T>(T) {
+    with_floats(call, in[0].meta.dtype, [&]<class T>(T) {
         auto const* gain = in_floats(call, in[1 + residual], call.workspace);
         auto const* bias =
             centred ? in_floats(call, in[2 + residual], call.workspace + floats_bytes(columns)) : nullptr;
@@ -63,7 +62,7 @@ void norm(KernelCall const& call, double eps, bool residual) {
                                   .mean = centred ? out[1].as<float>() : nullptr,
                                   .rstd = out[centred ? 2 : 1].as<float>(),
                                   .sum = residual ? out[centred ? 3 : 2].as<T>() : nullptr,
-                                  .rows = leading_elements(shape),
+                                  .rows = shape.dims(0, -1).elements(),
                                   .columns = columns,
                                   .eps = static_cast<float>(eps)});
         });
@@ -76,8 +75,8 @@ void norm_gradient(KernelCall const& call, bool residual) {
     Buffer const *in = call.in.data(), *out = call.out.data();
     auto const& shape = in[0].meta.shape;
     int columns = columns_of(call, shape);
-    auto rows = leading_elements(shape);
-    with_type(call, in[0].meta.dtype, [&]<class T>(T) {
+    auto rows = shape.dims(0, -1).elements();
+    with_floats(call, in[0].meta.dtype, [&]<class T>(T) {
         auto const* gain = in_floats(call, in[2], call.workspace);
         auto* partial = reinterpret_cast<float*>(call.workspace + floats_bytes(columns));
         std::int64_t partials = 0;
@@ -112,7 +111,7 @@ void norm_gradient(KernelCall const& call, bool residual) {
 template <bool centred>
 std::int64_t gradient_workspace(Metas const& in) {
     auto const& x = in[0];
-    auto rows = leading_elements(x.shape), columns = x.shape.back();
+    auto rows = x.shape.dims(0, -1).elements(), columns = x.shape.back();
     std::int64_t partials = 0;
     auto count = [&]<class K>() { partials = K::partials(rows) * K::sums; };
     if (x.dtype == bf16) with_backward<Bf16, centred>(columns, count);

@@ -1,7 +1,6 @@
 #include "plait/ops/attention.hpp"
 
-#include "cuda/launch.hpp"
-#include "cuda/rows/types.hpp"
+#include "cuda/rows/operands.hpp"
 
 #include <cmath>
 
@@ -40,13 +39,13 @@ void rope_at(KernelCall const& call) {
 void rope(KernelCall const& call) {
     Buffer const &x = call.in[0], &table = call.in[1], &y = call.out[0];
     auto heads = x.meta.shape[-2], dim = x.meta.shape[-1];
-    with_type(call, x.meta.dtype, [&]<class T>(T) {
+    with_floats(call, x.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, Rope<T>{.x = x.as<T const>(),
                                     .table = table.as<float const>(),
                                     .y = y.as<T>(),
-                                    .tokens = leading_elements(x.meta.shape, 2),
+                                    .tokens = x.meta.shape.dims(0, -2).elements(),
                                     // Of the sequence, shared by the batch, or of every token.
-                                    .table_rows = leading_elements(table.meta.shape, 2),
+                                    .table_rows = table.meta.shape.dims(0, -2).elements(),
                                     .x_stride = heads * dim,
                                     .y_stride = heads * dim,
                                     .heads = static_cast<int>(heads),

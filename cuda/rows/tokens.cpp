@@ -1,18 +1,29 @@
 #include "plait/ops/embedding.hpp"
 
-#include "cuda/launch.hpp"
-#include "cuda/rows/types.hpp"
+#include "cuda/rows/operands.hpp"
 #include "plait/ops/loss.hpp"
 
+#include <algorithm>
 #include <bit>
 
 namespace plait::cuda {
 
 namespace {
 
+/// The part of a dim that a block of a tensor has.
+struct Extent {
+    std::int64_t origin = 0, size, all;
+
+    Extent(Buffer const& x, int dim) : size(x.meta.shape[dim]), all(size) {
+        if (x.block.logical.empty()) return;
+        origin = x.block.origin[dim];
+        all = x.block.logical[dim];
+    }
+};
+
 /// The classes of a last dim that a block has: those from `all` on, in the whole, are padding.
-struct Classes : Part {
-    Classes(Buffer const& x, std::int64_t limit) : Part(x, -1) {
+struct Classes : Extent {
+    Classes(Buffer const& x, std::int64_t limit) : Extent(x, -1) {
         if (limit > 0) all = limit;
     }
     /// Those of the block that are no padding; they come first.
@@ -34,8 +45,8 @@ struct Sorting {
 
 void embedding(KernelCall const& call) {
     Buffer const &tokens = call.in[0], &table = call.in[1];
-    Part rows(table, 0);
-    with_type(call, table.meta.dtype, [&]<class T>(T) {
+    Extent rows(table, 0);
+    with_floats(call, table.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, Embedding<T>{.tokens = tokens.as<std::int32_t const>(),
                                          .table = table.as<T const>(),
                                          .y = call.out[0].as<T>(),
@@ -50,7 +61,7 @@ void embedding(KernelCall const& call) {
 
 void embedding_gradient(KernelCall const& call) {
     Buffer const &tokens = call.in[0], &dy = call.in[1], &y = call.out[0];
-    Part table(y, 0);
+    Extent table(y, 0);
     auto count = tokens.meta.elements(), rows = table.size;
     Sorting room(count, rows);
     auto* at = call.workspace;
@@ -77,7 +88,7 @@ void embedding_gradient(KernelCall const& call) {
         from.pairs = pairs[pass % 2];
     }
     launch(*call.queue, RowBegins{from.pairs, begins, count, rows});
-    with_type(call, dy.meta.dtype, [&]<class T>(T) {
+    with_floats(call, dy.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, RowSums<T>{.pairs = from.pairs,
                                        .begins = begins,
                                        .dy = dy.as<T const>(),
@@ -94,14 +105,14 @@ std::int64_t embedding_gradient_workspace(AnyOp const&, Metas const& in, Metas c
 void cross_entropy(KernelCall const& call) {
     Buffer const& logits = call.in[0];
     Classes classes(logits, call.attributes<plait::CrossEntropy>().classes);
-    with_type(call, logits.meta.dtype, [&]<class T>(T) {
+    with_floats(call, logits.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, CrossEntropy<T>{.logits = logits.as<T>(),
                                             .targets = call.in[1].as<std::int32_t const>(),
                                             .dnll = nullptr,
                                             .nll = call.out[0].as<float>(),
                                             .lse = call.out[1].as<float>(),
                                             .fault = call.queue->fault(),
-                                            .rows = leading_elements(logits.meta.shape),
+                                            .rows = logits.meta.shape.dims(0, -1).elements(),
                                             .columns = static_cast<int>(classes.size),
                                             .classes = classes.counted()});
     });
@@ -110,14 +121,14 @@ void cross_entropy(KernelCall const& call) {
 void cross_entropy_gradient(KernelCall const& call) {
     Buffer const& logits = call.in[0];
     Classes classes(logits, call.attributes<plait::CrossEntropyGradient>().classes);
-    with_type(call, logits.meta.dtype, [&]<class T>(T) {
+    with_floats(call, logits.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, CrossEntropyGradient<T>{.logits = logits.as<T const>(),
                                                     .targets = call.in[1].as<std::int32_t const>(),
                                                     .lse = call.in[2].as<float const>(),
                                                     .dnll = call.in[3].as<float const>(),
                                                     .dx = call.out[0].as<T>(),
                                                     .fault = call.queue->fault(),
-                                                    .rows = leading_elements(logits.meta.shape),
+                                                    .rows = logits.meta.shape.dims(0, -1).elements(),
                                                     .origin = classes.origin,
                                                     .all = classes.all,
                                                     .columns = static_cast<int>(classes.size),
@@ -128,12 +139,12 @@ void cross_entropy_gradient(KernelCall const& call) {
 void pick(KernelCall const& call) {
     Buffer const& x = call.in[0];
     Classes classes(x, call.attributes<plait::Pick>().classes);
-    with_type(call, x.meta.dtype, [&]<class T>(T) {
+    with_floats(call, x.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, Pick<T>{.x = x.as<T const>(),
                                     .index = call.in[1].as<std::int32_t const>(),
                                     .y = call.out[0].as<T>(),
                                     .fault = call.queue->fault(),
-                                    .rows = leading_elements(x.meta.shape),
+                                    .rows = x.meta.shape.dims(0, -1).elements(),
                                     .columns = classes.size,
                                     .origin = classes.origin,
                                     .all = classes.all});

@@ -1,7 +1,6 @@
 #include "plait/ops/update.hpp"
 
-#include "cuda/launch.hpp"
-#include "cuda/rows/types.hpp"
+#include "cuda/rows/operands.hpp"
 #include "plait/ops/gradient_norm.hpp"
 
 #include <memory>
@@ -108,9 +107,9 @@ Gradient<T, Out> gradient(KernelCall const& call) {
 void adamw_many(std::span<KernelCall const> calls) {
     for_groups(calls, alike_updates, [](std::vector<KernelCall const*> const& group) {
         auto const& call = *group.front();
-        with_type(call, call.in[0].meta.dtype, [&]<class P>(P) {
-            with_type(call, call.in[1].meta.dtype, [&]<class G>(G) {
-                with_type(call, call.in[2].meta.dtype, [&]<class M>(M) {
+        with_floats(call, call.in[0].meta.dtype, [&]<class P>(P) {
+            with_floats(call, call.in[1].meta.dtype, [&]<class G>(G) {
+                with_floats(call, call.in[2].meta.dtype, [&]<class M>(M) {
                     // A parameter of f32 has all of them in f32.
                     if constexpr (sizeof(P) == 2 || (sizeof(G) == 4 && sizeof(M) == 4))
                         adamw_of<P, G, M>(group);
@@ -126,7 +125,7 @@ void max_absolute_many(std::span<KernelCall const> calls) {
     for_groups(calls, alike_gradients, [](std::vector<KernelCall const*> const& group) {
         auto const& call = *group.front();
         clear(group, 1);
-        with_type(call, call.in[0].meta.dtype, [&]<class T>(T) {
+        with_floats(call, call.in[0].meta.dtype, [&]<class T>(T) {
             auto kernel = std::make_unique<MaxAbsolute<T>>();
             launch_many(*kernel, &MaxAbsolute<T>::gradients, group, gradient<T, std::uint32_t>);
         });
@@ -138,7 +137,7 @@ void squares_many(std::span<KernelCall const> calls) {
     for_groups(calls, alike_squares, [](std::vector<KernelCall const*> const& group) {
         auto const& call = *group.front();
         clear(group, 4);
-        with_type(call, call.in[0].meta.dtype, [&]<class T>(T) {
+        with_floats(call, call.in[0].meta.dtype, [&]<class T>(T) {
             auto kernel = std::make_unique<Squares<T>>();
             kernel->m = call.in[1].as<float const>();
             kernel->bits = call.attributes<plait::Squares>().bits;

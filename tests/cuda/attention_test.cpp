@@ -61,10 +61,10 @@ TEST_CASE("a GPU's own attention and its gradient") {
             How how;
             how.shift = s.shift;
             auto want = run_kernel(plait::Attention{s.causal}, {x.q, x.k, x.v});
-            auto got = row_in_both_orders(plait::Attention{s.causal}, {x.q, x.k, x.v}, how);
+            auto got = run_row(plait::Attention{s.causal}, {x.q, x.k, x.v}, how);
             close(got, want);
             std::vector<Numbers> in{x.q, x.k, x.v, want[0], want[1], x.dout};
-            close(row_in_both_orders(plait::AttentionGradient{s.causal}, in, how),
+            close(run_row(plait::AttentionGradient{s.causal}, in, how),
                   run_kernel(plait::AttentionGradient{s.causal}, in));
         }
 }
@@ -107,7 +107,7 @@ TEST_CASE("a GPU's cache keeps rows and attends to them") {
         How how;
         how.shift = r.shift;
         auto want = run_kernel(plait::CacheWrite{}, {cache, fresh, slot, positions});
-        auto got = row_in_both_orders(plait::CacheWrite{}, {cache, fresh, slot, positions}, how);
+        auto got = run_row(plait::CacheWrite{}, {cache, fresh, slot, positions}, how);
         CHECK(same_bits(got[0], want[0]));
         how.in_place = plait::Alias{0, 0};
         CHECK(same_bits(run_row(plait::CacheWrite{}, {cache, fresh, slot, positions}, how)[0], want[0]));
@@ -115,7 +115,7 @@ TEST_CASE("a GPU's cache keeps rows and attends to them") {
         if (r.fresh == bf16 && r.cache == f32) continue;
         Numbers q(r.fresh, {batch, r.n, r.heads, r.dim}, 3, 2), v(r.cache, cache.meta().shape, 4);
         std::vector<Numbers> in{q, want[0], v, slot, positions};
-        close(row_in_both_orders(plait::CachedAttention{}, in, how),
+        close(run_row(plait::CachedAttention{}, in, how),
               run_kernel(plait::CachedAttention{}, in));
     }
 }

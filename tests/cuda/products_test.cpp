@@ -85,13 +85,13 @@ TEST_CASE("a GPU's chunked loss") {
             Inputs in(t, s);
             plait::LinearCrossEntropy loss{s.chunk, s.classes};
             auto want = run_kernel(loss, {in.x, in.w, in.targets});
-            close(row_in_both_orders(loss, {in.x, in.w, in.targets}), want);
+            close(run_row(loss, {in.x, in.w, in.targets}), want);
 
             plait::LinearCrossEntropyGradient gradient{s.chunk, s.classes};
             std::vector<Numbers> all{in.x, in.w, in.targets, want[1], in.dnll};
             // dlogits are rounded to bf16 before the products.
             auto const bound = t == bf16 ? 0.004 : 1e-5;
-            close(row_in_both_orders(gradient, all), run_kernel(gradient, all), bound);
+            close(run_row(gradient, all), run_kernel(gradient, all), bound);
 
             plait::LinearCrossEntropyStep step{s.chunk, s.classes};
             std::vector<Numbers> first{in.x, in.w, in.targets, in.dnll};
@@ -112,7 +112,7 @@ TEST_CASE("blocks of a vocabulary on a GPU") {
             Inputs in(t, {tokens, 12, vocab, 3, classes});
             plait::LinearLossBlocks op{3, classes, blocks};
             auto want = run_kernel(op, {in.x, in.w, in.targets}),
-                 whole = row_in_both_orders(op, {in.x, in.w, in.targets});
+                 whole = run_row(op, {in.x, in.w, in.targets});
             // Infinities stand in the same places.
             for (std::size_t k = 0; k < 2; ++k)
                 for (std::int64_t i = 0; i < want[k].size(); ++i) {
@@ -129,8 +129,7 @@ TEST_CASE("blocks of a vocabulary on a GPU") {
                 }
                 How how;
                 how.in_blocks = {{}, {{b * rows, 0}, {vocab, 12}}};
-                auto one =
-                    row_in_both_orders(plait::LinearLossBlocks{3, classes, 1}, {in.x, w, in.targets}, how);
+                auto one = run_row(plait::LinearLossBlocks{3, classes, 1}, {in.x, w, in.targets}, how);
                 for (std::size_t k = 0; k < 2; ++k)
                     for (std::int64_t i = 0; i < tokens; ++i) CHECK(one[k](i) == whole[k](i * blocks + b));
                 Numbers lse(f32, {tokens}, 5);

@@ -15,6 +15,13 @@ struct GpuOptions {
     /// Products go by a fixed rule, not by what was fastest when it was tried: bits that do not depend on a
     /// clock, as bits = "layout" wants.
     bool fixed_algorithms = false;
+    /// Products of f32 may round their factors to 10 bits.
+    bool tf32 = false;
+    /// Attention by cuDNN, where this was built with it and it takes the shape.
+    bool library_attention = true;
+    /// A stream notes where it is each time that these many instructions have passed: that is how closely a
+    /// fault is placed.
+    int instructions_per_mark = 16;
 };
 
 /// Whether this library was built with CUDA (PLAIT_CUDA). The rest is always compiled, in target plait::cuda.

@@ -1,0 +1,410 @@
+#include "cuda/nccl.hpp"
+
+#include "plait/comm/progress.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <nccl.h>
+
+// What NCCL asks of its callers, and what is done about it:
+// - Communicators do not block (ncclConfig_t::blocking = 0): a call may return ncclInProgress, and nothing
+// more
+//   is asked of the communicator until ncclCommGetAsyncError says ncclSuccess. So no call hangs the host, and
+//   a rank that fails ends the wait of the others.
+// - All work of one communicator is done in the order of its calls, whatever the streams. So messages have
+//   communicators of two ranks of their own, one each way.
+// - A call in a recording becomes nodes of its graph; all ranks record the same. What allocates, which is the
+//   first use of a way between two ranks, must not happen there: every call runs once before it is recorded.
+// - ncclCommDestroy waits for the graphs that hold work of the communicator; see join_nccl.
+// - ncclCommAbort stops kernels at once, and then waits for graphs too, so it runs in a thread of its own,
+//   which is joined when the communicator ends.
+static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 18, 0), "Plait needs NCCL 2.18 or newer");
+
+namespace plait::cuda {
+
+namespace {
+
+ncclDataType_t type_of(DType t) {
+    switch (t) {
+        case DType::f32:
+            return ncclFloat32;
+        case DType::bf16:
+            return ncclBfloat16;
+        case DType::f64:
+            return ncclFloat64;
+        case DType::i32:
+            return ncclInt32;
+        case DType::i64:
+            return ncclInt64;
+        case DType::u8:
+            break;
+    }
+    return ncclUint8;
+}
+ncclRedOp_t op_of(Combine how) { return how == Combine::max ? ncclMax : ncclSum; }
+
+std::size_t unsigned_of(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+/// One ncclComm_t.
+class Comm {
+  public:
+    /// Begins to join; `id` is of all `size` ranks. Nothing but ready() is called before that is true.
+    Comm(StreamWorld& world, std::string name, ncclUniqueId const& id, int size, int rank)
+        : world_(world), name_(std::move(name)) {
+        ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+        config.blocking = 0;
+        expect(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
+    }
+    ~Comm() {
+        if (abort_.joinable()) abort_.join();
+        else if (comm_ && !(ready_ && finalised())) ncclCommAbort(comm_);
+        else if (comm_) ncclCommDestroy(comm_);
+    }
+    Comm(Comm const&) = delete;
+    Comm& operator=(Comm const&) = delete;
+
+    ncclComm_t get() const { return comm_; }
+
+    bool ready() {
+        if (aborted_ || ready_) return ready_;
+        ncclResult_t state = ncclSuccess;
+        expect(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+        if (state == ncclInProgress) return false;
+        expect(state, "ncclCommInitRankConfig");
+        return ready_ = true;
+    }
+
+    /// A call of NCCL: its result, once it has one.
+    void expect(ncclResult_t result, char const* what) {
+        if (result == ncclSuccess || result == ncclInProgress) return;
+        auto const* last = ncclGetLastError(comm_);
+        throw CommunicationError(
+            fmt::format("{}: {}: {}{}{}; NCCL_DEBUG=WARN says more", name_, what, ncclGetErrorString(result),
+                        last && *last ? ": " : "", last ? last : ""),
+            {world_.rank()}, world_.rank());
+    }
+    /// The same, until it is no longer in progress.
+    void finish(ncclResult_t result, char const* what) {
+        if (aborted_) throw CommunicationError(name_ + " was ended");
+        expect(result, what);
+        if (result == ncclSuccess) return;
+        auto const begin = std::chrono::steady_clock::now();
+        for (Backoff backoff; result == ncclInProgress; backoff.pause()) {
+            world_.check();
+            expect(ncclCommGetAsyncError(comm_, &result), "ncclCommGetAsyncError");
+            std::chrono::duration<double> const waited = std::chrono::steady_clock::now() - begin;
+            if (waited.count() > world_.options().limit_seconds)
+                throw CommunicationError(fmt::format("{}: {} does not end after {:.3g} s: a rank is missing",
+                                                     name_, what, waited.count()),
+                                         {}, world_.rank());
+        }
+        expect(result, what);
+    }
+
+    std::string error() {
+        if (aborted_ || !comm_) return {};
+        ncclResult_t state = ncclSuccess;
+        auto result = ncclCommGetAsyncError(comm_, &state);
+        if (result == ncclSuccess) result = state;
+        if (result == ncclSuccess || result == ncclInProgress) return {};
+        auto const* last = ncclGetLastError(comm_);
+        return fmt::format("{}: {}{}{}", name_, ncclGetErrorString(result), last && *last ? ": " : "",
+                           last ? last : "");
+    }
+
+    void abort() noexcept {
+        if (std::exchange(aborted_, true) || !comm_) return;
+        try {
+            abort_ = std::thread([comm = comm_, this] {
+                ncclCommAbort(comm);
+                abort_done_ = true;
+            });
+        } catch (std::exception const&) {}
+        // Mostly it is done in a moment, and the GPU free to be waited for.
+        for (int i = 0; i < 2000 && !abort_done_; ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+
+  private:
+    /// As those that do not block must be before they are destroyed; it takes all ranks.
+    bool finalised() {
+        auto state = ncclCommFinalize(comm_);
+        auto const begin = std::chrono::steady_clock::now();
+        for (Backoff backoff; state == ncclInProgress; backoff.pause()) {
+            std::chrono::duration<double> const waited = std::chrono::steady_clock::now() - begin;
+            if (waited.count() > world_.options().limit_seconds) return false;
+            if (auto asked = ncclCommGetAsyncError(comm_, &state); asked != ncclSuccess) return false;
+        }
+        return state == ncclSuccess;
+    }
+
+    StreamWorld& world_;
+    std::string const name_;
+    ncclComm_t comm_ = nullptr;
+    bool ready_ = false, aborted_ = false;
+    std::atomic<bool> abort_done_ = false;
+    std::thread abort_;
+};
+
+std::string text_of(ncclUniqueId const& id) { return {id.internal, sizeof id.internal}; }
+ncclUniqueId id_of(std::string const& text) {
+    ncclUniqueId id;
+    check(text.size() == sizeof id.internal, "a unique id of NCCL has {} bytes, this one {}",
+          sizeof id.internal, text.size());
+    std::memcpy(id.internal, text.data(), text.size());
+    return id;
+}
+ncclUniqueId new_id() {
+    ncclUniqueId id;
+    auto result = ncclGetUniqueId(&id);
+    if (result != ncclSuccess)
+        throw CommunicationError(
+            fmt::format("ncclGetUniqueId: {}: {}", ncclGetErrorString(result), ncclGetLastError(nullptr)));
+    return id;
+}
+
+/// Two ranks, of which the sender is 0; the sender makes the id.
+class NcclLane final : public Lane {
+  public:
+    NcclLane(StreamWorld& world, std::string way, bool sends)
+        : world_(world), way_(std::move(way)), sends_(sends), key_("nccl/" + way_) {
+        if (!sends_) return;
+        auto id = new_id();
+        world_.board().put(key_, text_of(id));
+        comm_ = std::make_unique<Comm>(world_, way_, id, 2, 0);
+    }
+    bool ready() override {
+        if (!comm_) {
+            auto id = world_.board().get(key_, 0);
+            if (!id) return false;
+            world_.board().erase(key_);
+            comm_ = std::make_unique<Comm>(world_, way_, id_of(id->front()), 2, 1);
+        }
+        return comm_->ready();
+    }
+    void send(Machine::Stream stream, std::byte const* data, std::int64_t bytes) override {
+        comm_->finish(ncclSend(data, unsigned_of(bytes), ncclUint8, 1, comm_->get(), native(stream)),
+                      "ncclSend");
+    }
+    void recv(Machine::Stream stream, std::byte* data, std::int64_t bytes) override {
+        comm_->finish(ncclRecv(data, unsigned_of(bytes), ncclUint8, 0, comm_->get(), native(stream)),
+                      "ncclRecv");
+    }
+    std::string error() override { return comm_ ? comm_->error() : ""; }
+    void abort() noexcept override {
+        if (comm_) comm_->abort();
+    }
+
+  private:
+    cudaStream_t native(Machine::Stream stream) const {
+        return static_cast<cudaStream_t>(world_.machine().native(stream));
+    }
+
+    StreamWorld& world_;
+    std::string const way_;
+    bool const sends_;
+    std::string const key_;
+    std::unique_ptr<Comm> comm_;
+};
+
+class NcclWire final : public Wire {
+  public:
+    /// A collective of its ranks, of which the first makes the id.
+    NcclWire(StreamWorld& world, std::string context, int size, int rank)
+        : world_(world), context_(std::move(context)), rank_(rank) {
+        auto const key = "nccl/" + context_;
+        auto overdue = [&] {
+            world_.fail(
+                CommunicationError(fmt::format("{}: not all of its {} ranks have joined NCCL after {:.3g} s",
+                                               context_, size, world_.options().limit_seconds),
+                                   {}, world_.rank()));
+        };
+        std::optional<std::vector<std::string>> id;
+        if (rank == 0) {
+            id = {text_of(new_id())};
+            world_.board().put(key, id->front());
+        } else {
+            world_.wait([&] { return (id = world_.board().get(key, 0.05)).has_value(); }, overdue);
+        }
+        comm_ = std::make_unique<Comm>(world_, context_, id_of(id->front()), size, rank);
+        world_.wait([&] { return comm_->ready(); }, overdue);
+        if (rank == 0) world_.board().erase(key);  // all are in
+    }
+
+    void all_reduce(Machine::Stream stream, std::byte const* in, std::byte* out, std::int64_t count,
+                    DType dtype, Combine how) override {
+        finish(ncclAllReduce(in, out, unsigned_of(count), type_of(dtype), op_of(how), get(), native(stream)),
+               "ncclAllReduce");
+    }
+    void reduce_scatter(Machine::Stream stream, std::byte const* in, std::byte* out, std::int64_t count,
+                        DType dtype, Combine how) override {
+        finish(
+            ncclReduceScatter(in, out, unsigned_of(count), type_of(dtype), op_of(how), get(), native(stream)),
+            "ncclReduceScatter");
+    }
+    void all_gather(Machine::Stream stream, std::byte const* in, std::byte* out,
+                    std::int64_t bytes) override {
+        finish(ncclAllGather(in, out, unsigned_of(bytes), ncclUint8, get(), native(stream)), "ncclAllGather");
+    }
+    void broadcast(Machine::Stream stream, std::byte* data, std::int64_t bytes, int root) override {
+        finish(ncclBroadcast(data, data, unsigned_of(bytes), ncclUint8, root, get(), native(stream)),
+               "ncclBroadcast");
+    }
+
+    // A group begins nothing before it ends, so neither do its calls.
+    void begin_group() override { finish(ncclGroupStart(), "ncclGroupStart"); }
+    void send(Machine::Stream stream, std::byte const* data, std::int64_t bytes, int to) override {
+        comm_->expect(ncclSend(data, unsigned_of(bytes), ncclUint8, to, get(), native(stream)), "ncclSend");
+    }
+    void recv(Machine::Stream stream, std::byte* data, std::int64_t bytes, int from) override {
+        comm_->expect(ncclRecv(data, unsigned_of(bytes), ncclUint8, from, get(), native(stream)), "ncclRecv");
+    }
+    void end_group() override { finish(ncclGroupEnd(), "ncclGroupEnd"); }
+
+    std::unique_ptr<Lane> lane(int peer, bool sends) override {
+        auto way = fmt::format("{}/{}>{}", context_, sends ? rank_ : peer, sends ? peer : rank_);
+        return std::make_unique<NcclLane>(world_, std::move(way), sends);
+    }
+    std::unique_ptr<Wire> part(std::vector<int> const& ranks, int rank, std::string const& context) override {
+        return std::make_unique<NcclWire>(world_, context, static_cast<int>(ranks.size()), rank);
+    }
+
+    std::string error() override { return comm_->error(); }
+    void abort() noexcept override { comm_->abort(); }
+
+  private:
+    ncclComm_t get() const { return comm_->get(); }
+    cudaStream_t native(Machine::Stream stream) const {
+        return static_cast<cudaStream_t>(world_.machine().native(stream));
+    }
+    void finish(ncclResult_t result, char const* what) { comm_->finish(result, what); }
+
+    StreamWorld& world_;
+    std::string const context_;
+    int const rank_;
+    std::unique_ptr<Comm> comm_;
+};
+
+std::string host_name() {
+    char name[256] = "";
+    ::gethostname(name, sizeof name - 1);
+    return name;
+}
+
+/// The addresses that others can reach this host at, its own last.
+std::string addresses() {
+    std::string all;
+    ifaddrs* first = nullptr;
+    if (::getifaddrs(&first) == 0) {
+        for (auto* one = first; one; one = one->ifa_next) {
+            if (!one->ifa_addr || one->ifa_addr->sa_family != AF_INET || !(one->ifa_flags & IFF_UP) ||
+                (one->ifa_flags & IFF_LOOPBACK))
+                continue;
+            char text[INET_ADDRSTRLEN];
+            auto const* in = reinterpret_cast<sockaddr_in const*>(one->ifa_addr);
+            if (::inet_ntop(AF_INET, &in->sin_addr, text, sizeof text)) all += std::string(text) + ",";
+        }
+        ::freeifaddrs(first);
+    }
+    return all + "127.0.0.1";
+}
+
+void set_unless_set(char const* name, std::string const& value) { ::setenv(name, value.c_str(), 0); }
+
+/// NCCL refuses two ranks on one GPU, unless it takes them for two hosts. Before its first call.
+void tell_shared_gpus_apart(StreamWorld& world) {
+    int device = 0;
+    char bus[64] = "";
+    auto error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetPCIBusId(bus, sizeof bus, device);
+    if (error != cudaSuccess) fail("no GPU for rank {}: {}", world.rank(), cudaGetErrorString(error));
+    auto& board = world.board();
+    auto const host = host_name(), gpu = fmt::format("gpus/{}/{}", host, bus);
+    board.append(gpu, "");
+    int const here = board.append("hosts/" + host, "");
+    // Who completes a list says so; then each reads what it needs.
+    if (here == world.size()) board.put("hosts/one", host);
+    if (board.append("hosts", "") == world.size()) board.put("hosts/all", "");
+    world.wait(
+        [&] { return board.get("hosts/all", 0.05).has_value(); },
+        [&] {
+            world.fail(CommunicationError(fmt::format("world: not all of its {} ranks have joined after "
+                                                      "{:.3g} s",
+                                                      world.size(), world.options().limit_seconds),
+                                          {}, world.rank()));
+        });
+    if (!board.get(gpu, 0, 2)) return;
+    set_unless_set("NCCL_HOSTID", fmt::format("{}-{}", host, world.rank()));
+    if (board.get("hosts/one", 0)) set_unless_set("NCCL_SOCKET_IFNAME", "lo");
+}
+
+}  // namespace
+
+std::string nccl_version() {
+    int version = 0;
+    ncclGetVersion(&version);
+    return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+Meeting meet_by_environment() {
+    Meeting m{.place = place_of_environment(), .server = nullptr};
+    if (m.place.rank == 0 && m.place.size > 1) {
+        m.server = std::make_unique<BoardServer>(m.place.port, m.place.size);
+        m.place.host = "127.0.0.1";
+    }
+    return m;
+}
+
+Meeting meet_over(Communicator& world) {
+    Meeting m;
+    m.place.rank = world.rank(), m.place.size = world.size();
+    if (world.size() == 1) return m;
+    // Where rank 0 listens, and on which host each rank is.
+    constexpr std::size_t most = 1024;
+    std::vector<std::uint8_t> where(most), host(256),
+        hosts(host.size() * static_cast<std::size_t>(world.size()));
+    if (world.rank() == 0) {
+        m.server = std::make_unique<BoardServer>(0, world.size());
+        auto text = fmt::format("{} {}", m.server->port(), addresses());
+        check(text.size() < most, "this host has too many addresses");
+        std::copy(text.begin(), text.end(), where.begin());
+    }
+    world.broadcast(std::span(where), 0).wait();
+    std::string text(reinterpret_cast<char const*>(where.data()));
+    auto const blank = text.find(' ');
+    m.place.port = std::stoi(text.substr(0, blank));
+    m.place.host = text.substr(blank + 1);
+    auto const name = host_name();
+    std::copy_n(name.begin(), std::min(name.size(), host.size()), host.begin());
+    world.all_gather(std::span(host), std::span(hosts)).wait();
+    for (int r = 0; r < world.rank(); ++r)
+        m.place.local_rank += std::equal(host.begin(), host.end(),
+                                         hosts.begin() + r * static_cast<std::ptrdiff_t>(host.size()));
+    return m;
+}
+
+std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine> machine, Meeting meeting,
+                                              StreamOptions options) {
+    check<UsageError>(machine->native(Machine::kernels) != nullptr || meeting.place.size == 1,
+                      "NCCL wants a GPU, not {}: run the ranks on threads or MPI", machine->description());
+    auto world =
+        std::make_shared<StreamWorld>(std::move(machine), meeting.place, options, std::move(meeting.server));
+    std::unique_ptr<Wire> wire;
+    if (world->size() > 1) {
+        tell_shared_gpus_apart(*world);
+        wire = std::make_unique<NcclWire>(*world, "w", world->size(), world->rank());
+    }
+    return std::make_unique<StreamCommunicator>(world, std::move(wire));
+}
+
+}  // namespace plait::cuda

@@ -1,0 +1,158 @@
+#pragma once
+
+#include "cuda/board.hpp"
+#include "cuda/wire.hpp"
+#include "plait/comm/communicator.hpp"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <list>
+#include <map>
+#include <mutex>
+#include <thread>
+
+namespace plait::cuda {
+
+struct StreamOptions {
+    /// How long a call may stay as it is, while someone waits, before the world fails.
+    double limit_seconds = 300;
+    /// Sums over ranks in the order of ordered_combine, which no library promises. Without it they have
+    /// whatever order the library finds fastest (bits = "fast").
+    bool ordered = true;
+    /// Calls with host memory between two checks that all ranks made the same calls.
+    int check_every = 64;
+    /// Device memory, at most, that an ordered sum takes at a time.
+    std::int64_t scratch_bytes = std::int64_t{64} << 20;
+};
+
+/// A stream for the calls of one kind, and how far the GPU has come in them: it writes the number of the call
+/// that it begins, and of the one that it has ended, beside the stream, so that no call waits for that.
+class Track {
+  public:
+    /// `numbers` of the world. `context` and `rank` tell whose calls, `what` names the stream for people.
+    Track(Machine& machine, std::byte* numbers, std::string context, int rank, std::string const& what);
+
+    /// Everything that is put on the stream between begin and end belongs to `call`, and comes after
+    /// `before`.
+    void begin(Call const& call, Machine::Event before);
+    Machine::Event end();
+
+    /// Waits here until the GPU has done all of it.
+    void finish() { machine_.finish(machine_.record(marker_)); }
+
+    struct Marks {
+        std::uint32_t began = 0, ended = 0;
+        bool operator==(Marks const&) const = default;
+    };
+    static std::uint32_t mark_of(Call const& call) {
+        return static_cast<std::uint32_t>((call.number - 1) % mark_count + 1);
+    }
+    /// Any thread.
+    Marks marks() const;
+    /// The call that a mark is of; any thread.
+    Call call_of(std::uint32_t mark) const;
+
+    std::string const context;
+    int const rank;
+    Machine::Stream const stream;
+
+    /// Calls that are told apart.
+    static constexpr std::uint32_t mark_count = 1024;
+
+  private:
+    void mark(int which, Machine::Event at);
+
+    Machine& machine_;
+    std::byte* numbers_;
+    Machine::Stream const marker_;
+    std::shared_ptr<std::byte[]> marks_;
+    std::uint32_t present_ = 0;
+    mutable std::mutex mutex_;
+    std::vector<Call> calls_;
+};
+
+/// What all communicators of one world on GPUs share: the machine, the board, how the world failed, and who
+/// looks after calls that do not end. One thread calls it, save where noted.
+class StreamWorld {
+  public:
+    /// `place` says how to reach the board. The world of one rank has none.
+    StreamWorld(std::shared_ptr<Machine> machine, Place place, StreamOptions options,
+                std::unique_ptr<BoardServer> server = nullptr);
+    ~StreamWorld();
+
+    Machine& machine() const { return *machine_; }
+    StreamOptions const& options() const { return options_; }
+    int rank() const { return place_.rank; }
+    int size() const { return place_.size; }
+    /// Of more than one rank.
+    Board& board() { return *board_; }
+    /// Device memory that holds the numbers 0, 1, 2, ...: what tracks mark with.
+    std::byte* numbers() const { return numbers_.get(); }
+
+    /// Throws the world's failure, if it has failed.
+    void check();
+    /// The first failure; any thread.
+    std::optional<CommunicationError> failure() const;
+    /// Ends the world for all ranks; throws its first failure.
+    [[noreturn]] void fail(CommunicationError const& why);
+    /// The same, where nothing may be thrown.
+    void tell(CommunicationError const& why) noexcept;
+    /// Returns when `done` holds; moves messages on meanwhile. Calls overdue(), which throws, after the
+    /// limit.
+    void wait(std::function<bool()> const& done, std::function<void()> const& overdue);
+
+    /// Tracks are looked after until they are removed.
+    void add(Track& track, Members const& members);
+    void remove(Track& track);
+    /// `poll` is called while this rank waits for anything.
+    int add_poll(std::function<void()> poll);
+    void remove_poll(int number) { polls_.erase(number); }
+
+    /// Wires are asked for errors, aborted when the world fails, and live as long as it: recordings of a step
+    /// may hold their work after their communicators have ended, and NCCL's must not go before those.
+    Wire& keep(std::unique_ptr<Wire> wire);
+    Lane& keep(std::unique_ptr<Lane> lane);
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    struct Watched {
+        Track* track;
+        Members members;
+        Track::Marks marks{};  // as they were last seen
+        Clock::time_point since{};
+    };
+
+    void watch(double waited);
+    void look();
+    /// Finds out who is missing from what `watched` waits in. With `may_wait` others may be left to tell.
+    void overdue(Watched const& watched, bool may_wait);
+    std::string status() const;
+    void listen();
+    void hear(std::string const& news);
+    void abort_all() noexcept;
+
+    std::shared_ptr<Machine> const machine_;
+    Place const place_;
+    StreamOptions const options_;
+    std::unique_ptr<BoardServer> server_;  // of rank 0
+    std::shared_ptr<std::byte[]> numbers_;
+    std::vector<std::unique_ptr<Wire>> wires_;
+    std::vector<std::unique_ptr<Lane>> lanes_;
+    std::map<int, std::function<void()>> polls_;
+    int next_poll_ = 0, watcher_ = 0;
+    bool aborted_ = false;
+    double waited_ = 0;  // at the last watch()
+    Clock::time_point look_at_{}, ask_at_{};
+
+    mutable std::mutex mutex_;  // of what follows
+    std::list<Watched> watched_;
+    std::optional<CommunicationError> failure_;
+
+    std::atomic<bool> failed_ = false, closing_ = false;
+    std::unique_ptr<Board> board_, news_;
+    std::thread listener_;
+};
+
+}  // namespace plait::cuda
