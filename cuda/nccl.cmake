@@ -1,0 +1,21 @@
+# Communicators between GPUs, as plait::nccl where NCCL is found: PLAIT_NCCL = AUTO | ON | OFF.
+set(PLAIT_NCCL AUTO CACHE STRING "Use NCCL: AUTO, ON or OFF")
+set(NCCL_FOUND FALSE)
+if(PLAIT_NCCL)
+  find_package(NCCL 2.18 MODULE QUIET)
+endif()
+if(NCCL_FOUND)
+  find_package(CUDAToolkit REQUIRED)
+  add_library(plait_nccl STATIC nccl.cpp board.cpp board_server.cpp stream_communicator.cpp stream_sequence.cpp
+    stream_verify.cpp stream_world.cpp)
+  add_library(plait::nccl ALIAS plait_nccl)
+  plait_own(plait_nccl)
+  target_include_directories(plait_nccl PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(plait_nccl PUBLIC plait::plait PRIVATE NCCL::NCCL CUDA::cudart)
+  set_target_properties(plait_nccl PROPERTIES POSITION_INDEPENDENT_CODE ON)
+elseif(PLAIT_NCCL STREQUAL "ON")
+  message(FATAL_ERROR "PLAIT_NCCL=ON, but NCCL 2.18 was not found (NVIDIA's libnccl-dev). Install it, set NCCL_HOME to "
+    "it, or set PLAIT_NCCL=OFF.")
+else()
+  message(STATUS "NCCL: not found, so one GPU a run")
+endif()
