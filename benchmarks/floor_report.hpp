@@ -1,138 +1,32 @@
 #pragma once
 
 #include "floor.hpp"
+#include "op_clock.hpp"
 #include "options.hpp"
-#include "plait/core/random.hpp"
-#include "plait/exec/backend.hpp"
 #include "plait/exec/trace_log.hpp"
 
-#include <cstring>
 #include <memory>
-#include <thread>
 
 namespace plait::benchmark {
-
-/// Times products alone: each at its shape, by the program's backend, on operands that nobody else has.
-class ProductClock {
-  public:
-    ProductClock(Floor const& floor, std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {
-        for (auto const& p : floor.products) calls_.push_back(call_of(p));
-        // Products take turns in the memory, so that timing them takes no more than the largest.
-        for (auto const& [dtype, bytes] : pool_bytes_) {
-            Array values({dtype, {bytes / byte_size(dtype)}});
-            fill(values);
-            pools_[dtype] = backend_->allocate(bytes);
-            backend_->write(pools_[dtype].get(), values.bytes());
-        }
-        out_ = backend_->allocate(out_bytes_);
-        workspace_ = backend_->allocate(workspace_bytes_);
-    }
-
-    /// Seconds of one call of product `n`: the median of three, after one that is not timed.
-    double seconds_of(std::size_t n) {
-        auto const& c = calls_[n];
-        std::vector<Buffer> in, out;
-        for (auto const& [meta, at] : c.in) in.push_back({pools_.at(meta.dtype).get() + at, meta, {}});
-        for (auto const& [meta, at] : c.out) out.push_back({out_.get() + at, meta, {}});
-        // The first call writes what the others may add to.
-        std::vector<double> took;
-        for (int i = 0; i < 4; ++i) {
-            KernelCall call{&c.product->op, in, out, workspace_.get(), i > 0 ? c.product->accumulate : 0};
-            took.push_back(seconds([&] { backend_->call(*c.row, call); }));
-        }
-        took.erase(took.begin());
-        return median(took);
-    }
-
-  private:
-    struct Call {
-        FloorProduct const* product;
-        KernelRow const* row;
-        std::vector<std::pair<Meta, std::int64_t>> in, out;  // bytes before each
-    };
-
-    Call call_of(FloorProduct const& p) {
-        Call c{&p, find_kernel(backend_->kernels(), p.op.name()), {}, {}};
-        check(c.row != nullptr, "floor: the backend has no kernel for {}", p.op.name());
-        auto place = [](std::int64_t& used, Meta const& m) {
-            return std::exchange(used, used + (m.bytes() + 63) / 64 * 64);
-        };
-        std::map<DType, std::int64_t> used;
-        std::int64_t written = 0;
-        auto const out = p.op.infer(p.in);
-        for (auto const& m : p.in) c.in.emplace_back(m, place(used[m.dtype], m));
-        for (auto const& m : out) c.out.emplace_back(m, place(written, m));
-        for (auto const& [dtype, bytes] : used) pool_bytes_[dtype] = std::max(pool_bytes_[dtype], bytes);
-        out_bytes_ = std::max(out_bytes_, written);
-        if (c.row->workspace)
-            workspace_bytes_ =
-                std::max(workspace_bytes_, c.row->workspace(p.op, p.in, out, backend_->workers()));
-        return c;
-    }
-    static std::int64_t byte_size(DType dtype) { return Meta{dtype, {1}}.bytes(); }
-    /// Floats in [-1, 1); integers stay zero.
-    static void fill(Array const& a) {
-        auto set = [](auto values) {
-            std::uint64_t x = 1;
-            for (auto& v : values) {
-                x = x * 6364136223846793005u + 1442695040888963407u;
-                v = std::decay_t<decltype(v)>(static_cast<float>(static_cast<std::int64_t>(x)) * 0x1p-63f);
-            }
-        };
-        if (a.meta().dtype == f32) set(a.values<float>());
-        else if (a.meta().dtype == bf16) set(a.values<Bf16>());
-        else if (a.meta().dtype == f64) set(a.values<double>());
-    }
-
-    std::shared_ptr<Backend> backend_;
-    std::vector<Call> calls_;
-    std::map<DType, std::int64_t> pool_bytes_;
-    std::int64_t out_bytes_ = 0, workspace_bytes_ = 0;
-    std::map<DType, std::shared_ptr<std::byte[]>> pools_;
-    std::shared_ptr<std::byte[]> out_, workspace_;
-};
-
-/// Bytes a second, read and written, of copying what no cache holds, by so many threads.
-class CopyClock {
-  public:
-    explicit CopyClock(int threads) : threads_(threads), from_(size, 1), to_(size) { rate(); }
-
-    /// The best of three.
-    double rate() {
-        auto const part = size / static_cast<std::size_t>(threads_);
-        double took = 1e30;
-        for (int i = 0; i < 3; ++i)
-            took = std::min(took, seconds([&] {
-                                std::vector<std::jthread> threads;
-                                for (int t = 0; t < threads_; ++t)
-                                    threads.emplace_back([&, at = part * static_cast<std::size_t>(t)] {
-                                        std::memcpy(to_.data() + at, from_.data() + at, part);
-                                    });
-                            }));
-        return 2.0 * static_cast<double>(part) * threads_ / took;
-    }
-
-  private:
-    static constexpr std::size_t size = 192 << 20;
-    int threads_;
-    std::vector<unsigned char> from_, to_;
-};
 
 /// A program beside its floor: rounds in which a step runs, then each product alone, then a copy. A machine
 /// that others slow down slows all three.
 class FloorReport {
   public:
     FloorReport(Program const& program, std::shared_ptr<Backend> backend)
-        : floor_(floor_of(program)), products_(floor_, backend), copy_(backend->workers()) {}
+        : floor_(floor_of(program)), backend_(backend), products_(floor_.products, backend), copy_(backend) {}
     FloorReport(FloorReport const&) = delete;  // the clock points into the floor
     FloorReport& operator=(FloorReport const&) = delete;
 
-    /// `run` runs one step and fills `log`.
+    /// run(log) runs one step, whose times go to `log` where that is not null. A device that works out of
+    /// step with the host is slower while it is looked at: there the step is one that is not.
     template <class Run>
     void round(Run&& run) {
         TraceLog log;
         Round r;
-        r.step = seconds([&] { run(log); });
+        if (!backend_->shares_memory()) r.step = seconds([&] { run(nullptr); });
+        auto const looked_at = seconds([&] { run(&log); });
+        if (backend_->shares_memory()) r.step = looked_at;
         r.in_step.resize(floor_.kinds.size());
         r.floor.resize(floor_.kinds.size());
         for (auto const& e : log.events)
@@ -224,7 +118,8 @@ class FloorReport {
     }
 
     Floor floor_;
-    ProductClock products_;
+    std::shared_ptr<Backend> backend_;
+    OpClock products_;
     CopyClock copy_;
     std::vector<Round> rounds_;
 };

@@ -94,8 +94,8 @@ void run(Asked const& o, Size const& s) {
     if (o.floor && !o.dry) {
         report.emplace(step.program(), backend->inner());
         for (std::int64_t i = 0; i < o.rounds; ++i)
-            report->round([&](TraceLog& log) {
-                step.trace(&log);
+            report->round([&](TraceLog* log) {
+                step.trace(log);
                 once();
                 step.trace(nullptr);
             });

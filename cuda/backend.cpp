@@ -1,5 +1,6 @@
-#include "cuda/backend.hpp"
+#include "plait/cuda/device.hpp"
 
+#include "cuda/machine.hpp"
 #include "cuda/rows.hpp"
 
 #include <algorithm>
@@ -71,6 +72,7 @@ class Device final : public Backend {
     std::string_view name() const override { return "cuda"; }
     KernelTable kernels() const override { return rows(); }
 
+    bool shares_memory() const override { return false; }
     std::shared_ptr<std::byte[]> allocate(std::int64_t bytes) override {
         auto free = machine_->free_bytes();
         check<UsageError>(bytes <= free,
@@ -92,6 +94,7 @@ class Device final : public Backend {
         row.run_many(calls);
         end();
     }
+    void finish() override { machine_->finish(); }
     void begin(int instruction, AnyOp const& op) override { machine_->begin(instruction, op.name()); }
     bool records() const override { return !options_.sync; }
     std::unique_ptr<RecordedStep> record(std::function<void()> const& step) override {
@@ -117,7 +120,27 @@ class Device final : public Backend {
     Staging staging_;
 };
 
+class Planning final : public Backend {
+  public:
+    std::string_view name() const override { return "cuda"; }
+    KernelTable kernels() const override { return rows(); }
+    bool shares_memory() const override { return false; }
+    std::shared_ptr<std::byte[]> allocate(std::int64_t) override { refuse(); }
+    void write(std::byte*, std::span<std::byte const>) override { refuse(); }
+    void read(std::span<std::byte>, std::byte const*) override { refuse(); }
+    void call(KernelRow const&, KernelCall&) override { refuse(); }
+
+  private:
+    [[noreturn]] static void refuse() { fail("a program that was compiled to be looked at cannot run"); }
+};
+
 }  // namespace
+
+std::string description(Machine const& gpu) { return gpu.description(); }
+
+std::int64_t free_bytes(Machine const& gpu) { return gpu.free_bytes(); }
+
+std::shared_ptr<Backend> planning_backend() { return std::make_shared<Planning>(); }
 
 std::shared_ptr<Backend> make_backend(std::shared_ptr<Machine> machine, BackendOptions options) {
     return std::make_shared<Device>(std::move(machine), options);

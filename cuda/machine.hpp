@@ -53,7 +53,8 @@ class Machine {
     /// Streams that joined the recording are joined to `kernels` again.
     virtual std::unique_ptr<RecordedStep> end_recording() = 0;
 
-    /// Returns when all streams have done what was asked for. Throws DeviceFault.
+    /// Returns when all streams have done what was asked for. Throws DeviceFault; also for a word of
+    /// Queue::fault that was raised, which the other `finish` does not look at.
     virtual void finish() = 0;
 
     /// Is called every few milliseconds of a wait in `finish`, by the thread that waits, with the seconds

@@ -30,6 +30,17 @@ struct Multiplication {
 /// Bytes of workspace that a library may take for a product, whatever its shape.
 inline constexpr std::int64_t product_workspace_bytes = 32 << 20;
 
+/// What lies in a workspace from the first multiple of 256 on, as libraries want theirs. Its size is the same
+/// wherever the workspace begins.
+struct AlignedWorkspace {
+    static constexpr std::int64_t alignment = 256;
+    AlignedWorkspace(std::byte* workspace, std::int64_t size)
+        : data(workspace + -reinterpret_cast<std::uintptr_t>(workspace) % alignment),
+          bytes(size < alignment ? 0 : size - alignment) {}
+    std::byte* data;
+    std::int64_t bytes;
+};
+
 /// Attention of ops/attention.hpp, its tensors dense: forward, or backward where `dq` is given.
 struct AttentionCall {
     std::int64_t batch = 0, heads = 0, kv_heads = 0, length = 0, keys = 0, dim = 0;

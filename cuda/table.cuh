@@ -2,13 +2,29 @@
 
 // Every kernel. None has run on a GPU.
 
+#include "cuda/kernels/attention.cuh"
+#include "cuda/kernels/attention_gradient.cuh"
+#include "cuda/kernels/cache.cuh"
+#include "cuda/kernels/copy.cuh"
+#include "cuda/kernels/dropout.cuh"
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
+#include "cuda/kernels/embedding_gradient.cuh"
+#include "cuda/kernels/epilogue.cuh"
 #include "cuda/kernels/gradient_norm.cuh"
+#include "cuda/kernels/linear_loss.cuh"
+#include "cuda/kernels/long_norm.cuh"
 #include "cuda/kernels/loss.cuh"
+#include "cuda/kernels/many.cuh"
+#include "cuda/kernels/mark.cuh"
 #include "cuda/kernels/norm.cuh"
+#include "cuda/kernels/pointwise.cuh"
+#include "cuda/kernels/product.cuh"
+#include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
+#include "cuda/kernels/softmax.cuh"
 #include "cuda/kernels/tree_sum.cuh"
+#include "cuda/kernels/unary.cuh"
 #include "cuda/kernels/update.cuh"
 
 namespace plait::cuda {
@@ -51,18 +67,58 @@ using Table = Kernels<
     NormBackward<float, layer, whole_block, 8>,  //
     NormBackward<float, rms, warp, 8>, NormBackward<float, rms, whole_block, 4>,
     NormBackward<float, rms, whole_block, 8>,  //
+    // rows of any length
+    LongNormForward<Bf16, layer>, LongNormForward<Bf16, rms>, LongNormForward<float, layer>,
+    LongNormForward<float, rms>,  //
+    LongNormSums<Bf16, layer>, LongNormSums<Bf16, rms>, LongNormSums<float, layer>, LongNormSums<float, rms>,
+    LongNormBackward<Bf16, layer>, LongNormBackward<Bf16, rms>, LongNormBackward<float, layer>,
+    LongNormBackward<float, rms>,  //
     ColumnSums,
     // element by element
     Map<Gelu, Bf16>, Map<Gelu, float>, Map<GeluGradient, Bf16>, Map<GeluGradient, float>,  //
     Map<SwiGlu, Bf16>, Map<SwiGlu, float>, Map<SwiGluGradient, Bf16>, Map<SwiGluGradient, float>,
-    Map<Copy, float, Bf16>, Map<Copy, Bf16, float>,
+    Map<Copy, float, Bf16>, Map<Copy, Bf16, float>,  //
+    UnaryMap<Bf16>, UnaryMap<float>, UnaryGradientMap<Bf16>, UnaryGradientMap<float>, BinaryMap<Bf16, Bf16>,
+    BinaryMap<float, float>, BinaryMap<Bf16, float>, BinaryMap<float, Bf16>, Pointwise<float>,
+    Pointwise<std::int64_t>, FoldMap<Bf16>, FoldMap<float>, DropoutMap<Bf16>, DropoutMap<float>,
+    // along dims, by what is read
+    ReduceRows<FloatInput<Bf16>, Sum>, ReduceRows<FloatInput<float>, Sum>, ReduceRows<IntegerInput, Sum>,
+    ReduceRows<FloatInput<Bf16>, Largest>, ReduceRows<FloatInput<float>, Largest>,
+    ReduceRows<IntegerInput, Largest>,  //
+    ReduceColumns<FloatInput<Bf16>, Sum>, ReduceColumns<FloatInput<float>, Sum>,
+    ReduceColumns<IntegerInput, Sum>, ReduceColumns<FloatInput<Bf16>, Largest>,
+    ReduceColumns<FloatInput<float>, Largest>, ReduceColumns<IntegerInput, Largest>,  //
+    SoftmaxRows<Bf16>, SoftmaxRows<float>, SoftmaxGradientRows<Bf16>, SoftmaxGradientRows<float>,
+    // bytes, by how many are moved at once
+    CopyMap<1>, CopyMap<2>, CopyMap<4>, CopyMap<8>, CopyMap<16>, TransposeMap<1>, TransposeMap<2>,
+    TransposeMap<4>, TransposeMap<8>, CopyChosen, Fill,
     // rotary embedding
-    Rope<Bf16>, Rope<float>,
+    RopeAngles, Rope<Bf16>, Rope<float>,
     // tokens and loss
-    Embedding<Bf16>, Embedding<float>, CrossEntropy<Bf16>, CrossEntropy<float>,
-    // the gradients' norm, and the update, by the gradients' dtype
-    MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
-    AdamW<Bf16>, AdamW<float>,
+    Embedding<Bf16>, Embedding<float>,                                   //
+    RadixCount, RadixScatter, RowBegins, RowSums<Bf16>, RowSums<float>,  //
+    CrossEntropy<Bf16>, CrossEntropy<float>, CrossEntropyGradient<Bf16>, CrossEntropyGradient<float>,
+    Pick<Bf16>, Pick<float>,
+    // sums of products
+    RoundSum,
+    // attention, by how many columns of a head a block does
+    AttentionForward<Bf16, 64>, AttentionForward<Bf16, 128>, AttentionForward<float, 64>,
+    AttentionForward<float, 128>,  //
+    AttentionDelta<Bf16>, AttentionDelta<float>, AttentionQueryGradient<Bf16, 64>,
+    AttentionQueryGradient<Bf16, 128>, AttentionQueryGradient<float, 64>, AttentionQueryGradient<float, 128>,
+    AttentionKeyGradient<Bf16, 64>, AttentionKeyGradient<float, 64>,
+    // generation: tokens to cache, queries and cache
+    CacheWriteRows<float, float>, CacheWriteRows<float, Bf16>, CacheWriteRows<Bf16, float>,
+    CacheWriteRows<Bf16, Bf16>,  //
+    CacheAttention<float, float>, CacheAttention<float, Bf16>, CacheAttention<Bf16, Bf16>,
+    // the loss of a chunk of logits, by their gradient's dtype
+    LinearLossRows<Bf16>, LinearLossRows<float>, LinearLossParts,
+    // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments
+    Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
+    AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
+    AdamW<Bf16, float, float>,
+    // the machine's own: how far a stream is, what a library leaves of a product
+    Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>,
     // sums over ranks in one order
     TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>>;
 

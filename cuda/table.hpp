@@ -4,9 +4,8 @@
 
 namespace plait::cuda {
 
-/// A kernel as it was compiled. Nothing launches these yet: the backend that will is to come, and none of
-/// them has run on a GPU. What is known of them is what they give on the host (tests/cuda) and what they take
-/// (target `resources`).
+/// A kernel as it was compiled. None of them has run on a GPU: what is known of them is what they give on the
+/// host (tests/cuda) and what they take (target `resources`).
 struct CompiledKernel {
     char const* name;  // of the op, or of the step of one
     int threads;       // of a block

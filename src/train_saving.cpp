@@ -72,6 +72,23 @@ void check_finite(std::vector<NamedArray> const& weights) {
     }
 }
 
+/// Runs load(arrays) on blocks of the state, or on memory of the host that is then taken to the device.
+template <class F>
+void load_into(State const& state, std::vector<NamedArray> arrays, F const& load) {
+    if (state.backend().shares_memory()) return load(arrays);
+    std::size_t bytes = 0;
+    for (auto const& a : arrays) bytes += a.bytes.size();
+    std::vector<std::byte> memory(bytes);
+    std::vector<std::byte*> places;
+    auto* next = memory.data();
+    for (auto& a : arrays) {
+        places.push_back(a.bytes.data());
+        a.bytes = {std::exchange(next, next + a.bytes.size()), a.bytes.size()};
+    }
+    load(arrays);
+    for (std::size_t i = 0; i < arrays.size(); ++i) state.backend().write(places[i], arrays[i].bytes);
+}
+
 /// Removes what lies aside where f fails.
 template <class F>
 void or_abandon(SharedState const& shared, std::filesystem::path const& run_folder, F const& f) {
@@ -116,18 +133,24 @@ std::optional<Checkpoint> share_checkpoint(Communicator& world, std::optional<Ch
 
 void restore_checkpoint(SharedState const& shared, Checkpoint const& checkpoint) {
     together(shared.world(), [&] {
-        checkpoint.copy_weights_to(parameter_arrays(shared.state()));
-        checkpoint.copy_optimizer_to(non_parameter_arrays(shared.state()));
+        load_into(shared.state(), parameter_arrays(shared.state()),
+                  [&](auto const& arrays) { checkpoint.copy_weights_to(arrays); });
+        load_into(shared.state(), non_parameter_arrays(shared.state()),
+                  [&](auto const& arrays) { checkpoint.copy_optimizer_to(arrays); });
     });
 }
 
 CheckpointSaver::CheckpointSaver(SharedState const& shared, std::filesystem::path const& run_folder,
                                  From from)
     : shared_(shared), run_folder_(broadcast_text(shared.world(), run_folder.string())) {
-    if (from == From::memory) return;
-    bytes_ = shared.snapshot_bytes();
+    if (from == From::snapshot) take_snapshot_memory();
+}
+
+void CheckpointSaver::take_snapshot_memory() {
+    if (snapshot_) return;
+    bytes_ = shared_.snapshot_bytes();
     // Zeroed, so that the first save does not stall on the system giving pages.
-    together(shared.world(),
+    together(shared_.world(),
              [&] { snapshot_ = std::make_unique<std::byte[]>(static_cast<std::size_t>(bytes_)); });
 }
 
@@ -136,10 +159,13 @@ CheckpointSaver::~CheckpointSaver() {
 }
 
 void CheckpointSaver::start(Manifest manifest, int keep) {
-    begin(std::move(manifest), keep, snapshot_ != nullptr);
+    if (snapshot_) begin(std::move(manifest), keep, true);
+    else start_from_memory(std::move(manifest), keep);
 }
 void CheckpointSaver::start_from_memory(Manifest manifest, int keep) {
-    begin(std::move(manifest), keep, false);
+    bool const copy = !shared_.state().backend().shares_memory();
+    if (copy) take_snapshot_memory();
+    begin(std::move(manifest), keep, copy);
 }
 
 void CheckpointSaver::begin(Manifest manifest, int keep, bool copy) {

@@ -2,6 +2,7 @@
 
 #include <ucontext.h>
 
+#include <csetjmp>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -39,19 +40,21 @@ class Fiber {
     Fiber& operator=(Fiber const&) = delete;
     ~Fiber() { forget(); }
 
-    /// Makes ready to run f; nothing runs yet.
+    /// Makes ready to run f; nothing runs yet. After an f that ended this costs nothing to speak of.
     void start(std::function<void()> f) {
-        forget();
         body_ = std::move(f);
         error_ = nullptr;
+        if (state_ == State::ended) return;
+        forget();
         if (!stack_) stack_ = std::make_unique_for_overwrite<std::byte[]>(stack_bytes);
-        getcontext(&own_);
-        own_.uc_stack.ss_sp = stack_.get();
-        own_.uc_stack.ss_size = stack_bytes;
-        own_.uc_link = nullptr;
+        getcontext(&first_);
+        first_.uc_stack.ss_sp = stack_.get();
+        first_.uc_stack.ss_size = stack_bytes;
+        first_.uc_link = nullptr;
         auto self = reinterpret_cast<std::uintptr_t>(this);
-        makecontext(&own_, reinterpret_cast<void (*)()>(enter), 2, static_cast<unsigned>(self),
+        makecontext(&first_, reinterpret_cast<void (*)()>(enter), 2, static_cast<unsigned>(self),
                     static_cast<unsigned>(static_cast<std::uint64_t>(self) >> 32));
+        state_ = State::fresh;
 #ifdef PLAIT_FIBER_THREAD
         thread_fiber_ = __tsan_create_fiber(0);
 #endif
@@ -67,7 +70,7 @@ class Fiber {
         caller_fiber_ = __tsan_get_current_fiber();
         __tsan_switch_to_fiber(thread_fiber_, 0);
 #endif
-        swapcontext(&caller_, &own_);
+        enter_stack();
 #ifdef PLAIT_FIBER_ADDRESS
         __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
@@ -75,35 +78,50 @@ class Fiber {
     }
 
     /// Called by f: goes back to who resumed it.
-    void pause() { leave(false); }
+    void pause() { leave(State::paused); }
 
   private:
     static constexpr std::size_t stack_bytes = 64 << 10;
+    enum class State : std::uint8_t { empty, fresh, paused, ended };
+
+    // _setjmp and _longjmp ask nothing of the system, as swapcontext does. A checking libc takes a jump to
+    // another stack for an error: _FORTIFY_SOURCE must be off where this is compiled.
+    void enter_stack() {
+        if (_setjmp(caller_)) return;
+        if (state_ == State::fresh) setcontext(&first_);
+        _longjmp(own_, 1);
+    }
+    void leave_stack() {
+        if (_setjmp(own_) == 0) _longjmp(caller_, 1);
+    }
 
     static void enter(unsigned low, unsigned high) {
         auto self = static_cast<std::uint64_t>(high) << 32 | low;
         reinterpret_cast<Fiber*>(static_cast<std::uintptr_t>(self))->main();
     }
-    void main() {
+    [[noreturn]] void main() {
 #ifdef PLAIT_FIBER_ADDRESS
         __sanitizer_finish_switch_fiber(nullptr, &caller_stack_, &caller_bytes_);
 #endif
-        try {
-            body_();
-        } catch (...) {
-            error_ = std::current_exception();
+        for (;;) {
+            try {
+                body_();
+            } catch (...) {
+                error_ = std::current_exception();
+            }
+            leave(State::ended);
         }
-        leave(true);
     }
-    void leave([[maybe_unused]] bool for_ever) {
+    void leave(State state) {
+        state_ = state;
 #ifdef PLAIT_FIBER_ADDRESS
         void* fake = nullptr;
-        __sanitizer_start_switch_fiber(for_ever ? nullptr : &fake, caller_stack_, caller_bytes_);
+        __sanitizer_start_switch_fiber(&fake, caller_stack_, caller_bytes_);
 #endif
 #ifdef PLAIT_FIBER_THREAD
         __tsan_switch_to_fiber(caller_fiber_, 0);
 #endif
-        swapcontext(&own_, &caller_);
+        leave_stack();
 #ifdef PLAIT_FIBER_ADDRESS
         __sanitizer_finish_switch_fiber(fake, &caller_stack_, &caller_bytes_);
 #endif
@@ -114,7 +132,9 @@ class Fiber {
 #endif
     }
 
-    ucontext_t own_{}, caller_{};
+    ucontext_t first_{};
+    std::jmp_buf own_{}, caller_{};
+    State state_ = State::empty;
     std::unique_ptr<std::byte[]> stack_;
     std::function<void()> body_;
     std::exception_ptr error_;

@@ -8,6 +8,7 @@
 #include "cuda/device/fiber.hpp"
 
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -47,11 +48,16 @@ class HostThreads {
         Where where{};
         unsigned shuffles = 0;
         std::uint64_t offered[2] = {};  // what it brings to even and odd shuffles
-        Fiber fiber{};
+        Fiber* fiber = nullptr;
     };
 
     HostThreads(char const* kernel, int count, Order order)
-        : kernel_(kernel), order_(order), threads_(static_cast<std::size_t>(count)) {}
+        : kernel_(kernel), order_(order), threads_(static_cast<std::size_t>(count)) {
+        // Made once for each thread of the host, as it takes the system longer than a kernel.
+        static thread_local std::deque<Fiber> fibers;
+        if (fibers.size() < threads_.size()) fibers.resize(threads_.size());
+        for (std::size_t i = 0; i < threads_.size(); ++i) threads_[i].fiber = &fibers[i];
+    }
 
     Thread& operator[](int i) { return threads_[static_cast<std::size_t>(i)]; }
     int count() const { return static_cast<int>(threads_.size()); }
@@ -62,7 +68,7 @@ class HostThreads {
         block_ = block;
         for (int t = 0; t < count(); ++t) {
             (*this)[t].state = State::ready;
-            (*this)[t].fiber.start([&body, this, t] {
+            (*this)[t].fiber->start([&body, this, t] {
                 body(t);
                 (*this)[t].state = State::ended;
             });
@@ -73,7 +79,7 @@ class HostThreads {
             for (int k = 0; k < count(); ++k) {
                 auto& thread = (*this)[order_ == Order::forward ? k : count() - 1 - k];
                 if (thread.state != State::ready) continue;
-                thread.fiber.resume();
+                thread.fiber->resume();
                 left -= thread.state == State::ended;
                 moved = true;
             }
@@ -87,7 +93,7 @@ class HostThreads {
     void wait(int t, State state, Where where) {
         (*this)[t].state = state;
         (*this)[t].where = where;
-        (*this)[t].fiber.pause();
+        (*this)[t].fiber->pause();
     }
 
     /// Says which threads are where.
@@ -158,6 +164,7 @@ class Block {
     }
 
     void atomic_max(std::uint32_t* to, std::uint32_t value) const { *to = *to < value ? value : *to; }
+    void atomic_add(std::uint32_t* to, std::uint32_t value) const { *to += value; }
     void atomic_add(std::int64_t* to, std::int64_t value) const {
         *to = static_cast<std::int64_t>(static_cast<std::uint64_t>(*to) + static_cast<std::uint64_t>(value));
     }

@@ -59,6 +59,46 @@ PLAIT_BOTH double power(double x, int n) {
     return y;
 }
 
+struct CosSin {
+    double cos, sin;
+};
+/// Of |x| < 2^31, to within 2^-50 of theirs: no call of a library, whose way for larger ones needs a stack.
+PLAIT_BOTH CosSin cos_sin(double x) {
+    // x = k pi / 2 + r, with pi / 2 in three pieces; the first step is exact.
+    double k = ::rint(x * 0.63661977236758134);
+    double r = ::fma(-k, 0x1.921fb54442d18p+0, x);
+    r = ::fma(-k, 0x1.1a62633145c07p-54, r);
+    r = ::fma(-k, -0x1.f1976b7ed8fbcp-110, r);
+    double z = r * r, c = 0, s = 0;  // Taylor, |r| <= pi / 4
+    constexpr double cosines[] = {1,
+                                  -1.0 / 2,
+                                  1.0 / 24,
+                                  -1.0 / 720,
+                                  1.0 / 40320,
+                                  -1.0 / 3628800,
+                                  1.0 / 479001600,
+                                  -1.0 / 87178291200,
+                                  1.0 / 20922789888000};
+    constexpr double sines[] = {1,
+                                -1.0 / 6,
+                                1.0 / 120,
+                                -1.0 / 5040,
+                                1.0 / 362880,
+                                -1.0 / 39916800,
+                                1.0 / 6227020800,
+                                -1.0 / 1307674368000,
+                                1.0 / 355687428096000};
+    PLAIT_UNROLL
+    for (int i = 8; i >= 0; --i) {
+        c = ::fma(c, z, cosines[i]);
+        s = ::fma(s, z, sines[i]);
+    }
+    s *= r;
+    auto quarter = static_cast<std::int64_t>(k) & 3;
+    double a = quarter & 1 ? s : c, b = quarter & 1 ? c : s;
+    return {quarter == 1 || quarter == 2 ? -a : a, quarter >= 2 ? -b : b};
+}
+
 /// Bits of |x|; they are ordered as magnitudes are, above them infinity and NaN, of which there is one.
 PLAIT_BOTH std::uint32_t magnitude_bits(float x) {
     auto u = __builtin_bit_cast(std::uint32_t, x) & 0x7fffffffu;

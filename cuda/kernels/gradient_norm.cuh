@@ -2,18 +2,20 @@
 
 #include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
+#include "cuda/kernels/many.cuh"
 
 namespace plait::cuda {
 
-/// A run of a gradient that one block reads.
-template <class T>
-struct GradientPart {
-    static constexpr int most = 8192;  // elements, but for the last run of a gradient fewer; a multiple of 8
+/// A gradient and what is made of it.
+template <class T, class Out>
+struct Gradient {
     T const* g;
-    int count;
+    Out* out;
+    std::int64_t n;
+    int first;
 };
 
-/// Raises *most to the bits of the largest |g| of all parts: MaxAbsolute in ops/gradient_norm.hpp. *most is 0
+/// Raises each *out to the bits of the largest |g|, an f32: MaxAbsolute in ops/gradient_norm.hpp. *out is 0
 /// before.
 template <class T>
 struct MaxAbsolute {
@@ -21,18 +23,19 @@ struct MaxAbsolute {
     static constexpr int threads = 256, lanes = Pack<T>::lanes;
     using Shared = NoShared;
 
-    GradientPart<T> const* parts;  // [count], a block each
-    int count;
-    std::uint32_t* most;  // the bits of an f32
+    Many<Gradient<T, std::uint32_t>, 1000, 8192> gradients;
 
-    std::int64_t blocks() const { return count; }
+    std::int64_t blocks() const { return gradients.blocks; }
 
     PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
-        auto one = parts[block.index()];
-        bool wide = aligned(one.g);
+        auto const& one = gradients.of_block(block.index());
+        auto begin = static_cast<std::int64_t>(block.index() - one.first) * gradients.part;
+        int count = static_cast<int>(smaller<std::int64_t>(gradients.part, one.n - begin));
+        T const* from = one.g + begin;
+        bool wide = aligned(from);
         std::uint32_t largest = 0;
-        for (int i = block.thread() * lanes; i < one.count; i += threads * lanes) {
-            auto g = Pack<T>::load(one.g + i, one.count - i, wide);
+        for (int i = block.thread() * lanes; i < count; i += threads * lanes) {
+            auto g = Pack<T>::load(from + i, count - i, wide);
             PLAIT_UNROLL
             for (int j = 0; j < lanes; ++j) {
                 auto bits = magnitude_bits(g[j]);
@@ -44,12 +47,12 @@ struct MaxAbsolute {
             auto other = block.shuffle_xor(largest, mask);
             largest = largest < other ? other : largest;
         }
-        if (block.thread() % warp_size == 0) block.atomic_max(most, largest);
+        if (block.thread() % warp_size == 0) block.atomic_max(one.out, largest);
     }
 };
 
-/// Adds the squares of all parts to two integers at the exponent of *m: Squares in ops/gradient_norm.hpp, to
-/// the bit, whatever the order of blocks. `sums` is zero before.
+/// Adds the squares of each gradient to two integers, out[0] and out[1], at the exponent of *m: Squares in
+/// ops/gradient_norm.hpp, to the bit, whatever the order of blocks. `out` is zero before.
 template <class T>
 struct Squares {
     static constexpr char const* name = "squares";
@@ -58,23 +61,24 @@ struct Squares {
         std::int64_t hi[warps], lo[warps];
     };
 
-    GradientPart<T> const* parts;  // [count], a block each
-    int count;
-    float const* m;      // at least every |g|
-    std::int64_t* sums;  // [2]: hi, lo
+    float const* m;  // at least every |g|
     int bits;
+    Many<Gradient<T, std::int64_t>, 1000, 8192> gradients;
 
-    std::int64_t blocks() const { return count; }
+    std::int64_t blocks() const { return gradients.blocks; }
 
     PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
         float scale = *m;
         if (!is_scale(scale)) return;
         int e = exponent_above(scale);
-        auto one = parts[block.index()];
-        bool wide = aligned(one.g);
+        auto const& one = gradients.of_block(block.index());
+        auto begin = static_cast<std::int64_t>(block.index() - one.first) * gradients.part;
+        int count = static_cast<int>(smaller<std::int64_t>(gradients.part, one.n - begin));
+        T const* from = one.g + begin;
+        bool wide = aligned(from);
         std::int64_t hi = 0, lo = 0;
-        for (int i = block.thread() * lanes; i < one.count; i += threads * lanes) {
-            auto g = Pack<T>::load(one.g + i, one.count - i, wide);
+        for (int i = block.thread() * lanes; i < count; i += threads * lanes) {
+            auto g = Pack<T>::load(from + i, count - i, wide);
             PLAIT_UNROLL
             for (int j = 0; j < lanes; ++j) {
                 auto words = square_words(g[j], e, bits);
@@ -96,7 +100,7 @@ struct Squares {
         auto const& words = block.thread() ? shared.lo : shared.hi;
         std::int64_t total = 0;
         for (auto word : words) total += word;
-        block.atomic_add(sums + block.thread(), total);
+        block.atomic_add(one.out + block.thread(), total);
     }
 };
 

@@ -7,6 +7,24 @@
 
 namespace plait::cuda {
 
+/// to[i] = (exp(from[i] - lse) - [i is the target]) * d for a row's first `classes` columns, 0 for the
+/// others, by the threads of a block.
+template <class T, int threads>
+PLAIT_DEVICE void loss_gradient(Block const& block, T const* from, T* to, int columns, int classes, bool wide,
+                                float lse, int target, float d) {
+    constexpr int lanes = Pack<T>::lanes;
+    for (int i = block.thread() * lanes; i < columns; i += threads * lanes) {
+        auto v = Pack<T>::load(from + i, columns - i, wide);
+        float dx[lanes];
+        PLAIT_UNROLL
+        for (int j = 0; j < lanes; ++j) {
+            float p = i + j < classes ? fast_exp(v[j] - lse) : 0.0f;
+            dx[j] = (i + j == target ? p - 1.0f : p) * d;
+        }
+        Pack<T>(dx).store(to + i, columns - i, wide);
+    }
+}
+
 /// Softmax-cross-entropy of rows and, where `dnll` is given, its gradient in the logits' place: CrossEntropy
 /// and CrossEntropyGradient of ops/loss.hpp. A row is read twice, the second time out of the L2 cache, and
 /// written once. A target beyond the classes raises *fault to 1 + its row and counts as ignored.
@@ -53,7 +71,9 @@ struct CrossEntropy {
                 lse[row] = log_sum;
                 nll[row] = target < 0 ? 0.0f : log_sum - at_target;
             }
-            if (dnll) write_gradient(block, x, wide, log_sum, target, target < 0 ? 0.0f : dnll[row]);
+            if (dnll)
+                loss_gradient<T, threads>(block, x, x, columns, classes, wide, log_sum, target,
+                                          target < 0 ? 0.0f : dnll[row]);
         }
     }
 
@@ -89,19 +109,66 @@ struct CrossEntropy {
         block.barrier();  // before the next row overwrites these
         return own.most + logf(own.sum);
     }
+};
 
-    /// (exp(x - lse) - [target]) * d.
-    PLAIT_DEVICE void write_gradient(Block const& block, T* x, bool wide, float log_sum, int target,
-                                     float d) const {
-        for (int i = block.thread() * lanes; i < columns; i += threads * lanes) {
-            auto v = Pack<T>::load(x + i, columns - i, wide);
-            float dx[lanes];
-            PLAIT_UNROLL
-            for (int j = 0; j < lanes; ++j) {
-                float p = i + j < classes ? fast_exp(v[j] - log_sum) : 0.0f;
-                dx[j] = (i + j == target ? p - 1.0f : p) * d;
+/// The gradient alone, from the lse of the whole row, of a block of the classes: CrossEntropyGradient of
+/// ops/loss.hpp. A target from `all` on raises *fault to 1 + its row and counts as ignored.
+template <class T>
+struct CrossEntropyGradient {
+    static constexpr char const* name = "cross_entropy_gradient";
+    static constexpr int threads = 512, lanes = Pack<T>::lanes;
+    using Shared = NoShared;
+
+    T const* logits;  // [rows, columns], of the classes from `origin` on
+    std::int32_t const* targets;
+    float const *lse, *dnll;  // [rows]
+    T* dx;                    // like logits; may be they
+    std::uint32_t* fault;
+    std::int64_t rows, origin, all;
+    int columns, classes;  // from `classes` on columns are padding, of gradient 0
+
+    std::int64_t blocks() const { return smaller<std::int64_t>(rows, 1 << 16); }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
+        bool wide = columns % lanes == 0 && aligned(logits, dx);
+        for (std::int64_t row = block.index(); row < rows; row += block.blocks()) {
+            std::int64_t target = targets[row], at = target - origin;
+            if (target >= all) {
+                if (block.thread() == 0) block.atomic_max(fault, static_cast<std::uint32_t>(row + 1));
+                target = -1;
             }
-            Pack<T>(dx).store(x + i, columns - i, wide);
+            bool here = target >= 0 && at >= 0 && at < columns;
+            loss_gradient<T, threads>(block, logits + row * columns, dx + row * columns, columns, classes,
+                                      wide, lse[row], here ? static_cast<int>(at) : -1,
+                                      target < 0 ? 0.0f : dnll[row]);
+        }
+    }
+};
+
+/// y[row] = x[row, index[row]], or 0 where a block of the columns lacks it: Pick of ops/loss.hpp. An index
+/// from `all` on raises *fault to 1 + its row.
+template <class T>
+struct Pick {
+    static constexpr char const* name = "pick";
+    static constexpr int threads = 256;
+    using Shared = NoShared;
+
+    T const* x;                 // [rows, columns], of the columns from `origin` on
+    std::int32_t const* index;  // [rows]
+    T* y;                       // [rows]
+    std::uint32_t* fault;
+    std::int64_t rows, columns, origin, all;
+
+    std::int64_t blocks() const { return smaller<std::int64_t>(pieces(rows, threads), 1 << 16); }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
+        auto step = static_cast<std::int64_t>(block.blocks()) * threads;
+        for (auto row = static_cast<std::int64_t>(block.index()) * threads + block.thread(); row < rows;
+             row += step) {
+            std::int64_t chosen = index[row], at = chosen - origin;
+            if (chosen >= all) block.atomic_max(fault, static_cast<std::uint32_t>(row + 1));
+            bool here = chosen >= 0 && chosen < all && at >= 0 && at < columns;
+            y[row] = here ? x[row * columns + at] : T{};
         }
     }
 };

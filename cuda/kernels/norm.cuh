@@ -185,6 +185,7 @@ struct NormBackward {
 };
 
 /// y[column] = the sum over rows of x[rows, columns], in an order of its own; with `accumulate` added to y.
+/// Columns behind the first `columns` may go to a second output.
 struct ColumnSums {
     static constexpr char const* name = "column_sums";
     static constexpr int threads = 512, warps = threads / warp_size;
@@ -192,29 +193,36 @@ struct ColumnSums {
         float at[warps][warp_size];
     };
 
-    float const* x;  // rows of `columns`, each `stride` after the one before it
+    float const* x;  // rows of `columns`, or twice as many, each `stride` after the one before it
     float* y;        // [columns]
     std::int64_t rows, stride;
     int columns;
     bool accumulate;
+    float* second = nullptr;  // [columns]
+    bool accumulate_second = false;
 
-    std::int64_t blocks() const { return pieces(columns, warp_size); }
+    std::int64_t blocks() const { return pieces(all(), warp_size); }
 
     PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
         int lane = block.thread() % warp_size, warp = block.thread() / warp_size;
-        int column = block.index() * warp_size + lane;
+        auto column = static_cast<std::int64_t>(block.index()) * warp_size + lane;
         float total = 0;
-        if (column < columns) {
+        if (column < all()) {
             PLAIT_UNROLL_BY(8)
             for (std::int64_t r = warp; r < rows; r += warps) total += x[r * stride + column];
         }
         shared.at[warp][lane] = total;
         block.barrier();
-        if (warp != 0 || column >= columns) return;
+        if (warp != 0 || column >= all()) return;
         PLAIT_UNROLL
         for (int w = 1; w < warps; ++w) total += shared.at[w][lane];
-        y[column] = accumulate ? y[column] + total : total;
+        bool first = column < columns, add = first ? accumulate : accumulate_second;
+        float* to = first ? y + column : second + (column - columns);
+        *to = add ? *to + total : total;
     }
+
+  private:
+    PLAIT_BOTH std::int64_t all() const { return static_cast<std::int64_t>(columns) * (second ? 2 : 1); }
 };
 
 }  // namespace plait::cuda

@@ -1,8 +1,39 @@
 #pragma once
 
+#include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
 
 namespace plait::cuda {
+
+/// Cosines and sines of position * frequency: RopeTable and RopeAt of ops/attention.hpp. Frequencies come
+/// from the host, `most` at a time, and so are those of the CPU.
+struct RopeAngles {
+    static constexpr char const* name = "rope_angles";
+    static constexpr int threads = 256, most = 256;
+    using Shared = NoShared;
+
+    std::int32_t const* positions;  // [rows]; null: row r is at position r
+    float* table;                   // [rows, half, 2]
+    std::int64_t rows;
+    int half, first, count;  // `frequency` is of the columns [first, first + count)
+    double frequency[most];
+
+    std::int64_t blocks() const { return smaller<std::int64_t>(pieces(rows * count, threads), 1 << 16); }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
+        auto step = static_cast<std::int64_t>(block.blocks()) * threads;
+        for (auto i = static_cast<std::int64_t>(block.index()) * threads + block.thread(); i < rows * count;
+             i += step) {
+            auto row = i / count;
+            int column = static_cast<int>(i % count);
+            auto position = positions ? static_cast<std::int64_t>(positions[row]) : row;
+            auto turn = cos_sin(static_cast<double>(position) * frequency[column]);
+            float* to = table + (row * half + first + column) * 2;
+            to[0] = static_cast<float>(turn.cos);
+            to[1] = static_cast<float>(turn.sin);
+        }
+    }
+};
 
 /// Rotates the pairs (i, i + dim / 2) of the first `heads` heads of each token, back with `inverse`:
 /// ops/attention.hpp. Tokens lie `stride` elements apart, so that queries and keys of a packed [q | k | v]

@@ -2,61 +2,71 @@
 
 #include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
+#include "cuda/kernels/many.cuh"
 
 namespace plait::cuda {
 
-/// A run of a parameter that one block updates. G: the gradient's dtype.
-template <class G>
-struct UpdatePart {
-    float* p;  // the master weights
+/// A parameter of dtype P, its gradient G, its moments M, and where they go, which may be where they are.
+template <class P, class G, class M>
+struct Parameter {
+    P const* p;
     G const* g;
-    float *m, *v;
-    Bf16* copy;  // the weights for the next step's products, or null
-    int count;
+    M const *m, *v;
+    P* to_p;
+    M *to_m, *to_v;
+    std::int64_t n;
     float decay;
+    int first;
 };
 
-/// One AdamW step over all parameters, in place: ops/update.hpp. Rate, step, clipping factor and guard are
-/// read from device memory, so a captured graph serves every step.
-template <class G>
+/// One AdamW step of many parameters: ops/update.hpp. Rate, step, clipping factor and guard are read from
+/// device memory, so that a recording serves every step.
+template <class P, class G, class M>
 struct AdamW {
     static constexpr char const* name = "adamw";
     static constexpr int threads = 256, lanes = 4;
-    /// Elements of a part, but for the last one of a parameter. A multiple of 8, so that parts stay aligned.
-    static constexpr int part = threads * lanes * 4;
     struct Shared {
-        float correction1, correction2;
+        float correction[2];
     };
 
-    UpdatePart<G> const* parts;  // [count], a block each
-    int count;
     float const* rate;
     std::int32_t const* step;   // counts from 1
     float const* scale;         // multiplies gradients; null: 1
     std::uint8_t const* guard;  // 0: everything stays as it is; null: 1
     double beta1, beta2;
     float eps;
+    Many<Parameter<P, G, M>, 448, 4096> parameters;  // parts are multiples of 16 bytes
 
-    std::int64_t blocks() const { return count; }
+    std::int64_t blocks() const { return parameters.blocks; }
 
     PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
-        if (guard && *guard == 0) return;
-        if (block.thread() == 0) {  // in f64: 1 - beta^step cancels in f32
-            shared.correction1 = static_cast<float>(1 / (1 - power(beta1, *step)));
-            shared.correction2 = static_cast<float>(1 / (1 - power(beta2, *step)));
+        auto const& one = parameters.of_block(block.index());
+        auto begin = static_cast<std::int64_t>(block.index() - one.first) * parameters.part;
+        int count = static_cast<int>(smaller<std::int64_t>(parameters.part, one.n - begin));
+        if (guard && *guard == 0) {
+            keep(block, one.to_p + begin, one.p + begin, count);
+            keep(block, one.to_m + begin, one.m + begin, count);
+            keep(block, one.to_v + begin, one.v + begin, count);
+            return;
+        }
+        if (block.thread() % warp_size == 0 && block.thread() < 2 * warp_size) {
+            int which = block.thread() / warp_size;  // in f64: 1 - beta^step cancels in f32
+            shared.correction[which] = static_cast<float>(1 / (1 - power(which ? beta2 : beta1, *step)));
         }
         block.barrier();
-        float c1 = shared.correction1, c2 = shared.correction2;
+        float c1 = shared.correction[0], c2 = shared.correction[1];
         float factor = scale ? *scale : 1.0f, r = *rate;
         auto b1 = static_cast<float>(beta1), b2 = static_cast<float>(beta2);
         auto rest1 = static_cast<float>(1 - beta1), rest2 = static_cast<float>(1 - beta2);
-        auto one = parts[block.index()];
-        bool wide = aligned(one.p, one.g, one.m, one.v, one.copy);
-        for (int i = block.thread() * lanes; i < one.count; i += threads * lanes) {
-            int left = one.count - i;
-            auto p = Pack<float>::load(one.p + i, left, wide), m = Pack<float>::load(one.m + i, left, wide),
-                 v = Pack<float>::load(one.v + i, left, wide);
-            auto g = Pack<G, lanes>::load(one.g + i, left, wide);
+        bool wide = aligned(one.p + begin, one.g + begin, one.m + begin, one.v + begin, one.to_p + begin,
+                            one.to_m + begin, one.to_v + begin);
+        for (int i = block.thread() * lanes; i < count; i += threads * lanes) {
+            int left = count - i;
+            auto at = begin + i;
+            auto p = Pack<P, lanes>::load(one.p + at, left, wide);
+            auto g = Pack<G, lanes>::load(one.g + at, left, wide);
+            auto m = Pack<M, lanes>::load(one.m + at, left, wide),
+                 v = Pack<M, lanes>::load(one.v + at, left, wide);
             float to_p[lanes], to_m[lanes], to_v[lanes];
             PLAIT_UNROLL
             for (int j = 0; j < lanes; ++j) {
@@ -65,11 +75,19 @@ struct AdamW {
                 to_v[j] = b2 * v[j] + rest2 * (d * d);
                 to_p[j] = p[j] - r * (to_m[j] * c1 / (sqrtf(to_v[j] * c2) + eps) + one.decay * p[j]);
             }
-            Pack<float>(to_p).store(one.p + i, left, wide);
-            Pack<float>(to_m).store(one.m + i, left, wide);
-            Pack<float>(to_v).store(one.v + i, left, wide);
-            if (one.copy) Pack<Bf16, lanes>(to_p).store(one.copy + i, left, wide);
+            Pack<P, lanes>(to_p).store(one.to_p + at, left, wide);
+            Pack<M, lanes>(to_m).store(one.to_m + at, left, wide);
+            Pack<M, lanes>(to_v).store(one.to_v + at, left, wide);
         }
+    }
+
+  private:
+    template <class T>
+    PLAIT_DEVICE static void keep(Block const& block, T* to, T const* from, int count) {
+        if (to == from) return;
+        bool wide = aligned(to, from);
+        for (int i = block.thread() * lanes; i < count; i += threads * lanes)
+            Pack<T, lanes>::load(from + i, count - i, wide).store(to + i, count - i, wide);
     }
 };
 

@@ -39,6 +39,8 @@ class LayoutRun {
         auto all = arguments_.overrides;
         all.insert(all.end(), side.begin(), side.end());
         auto config = load_config(arguments_.config, all);
+        // Its oracle computes in f64, which GPUs do not have.
+        config.run.device = "cpu";
         check_config(config);
         check<UsageError>(
             config.run.cluster == "self" || threads_of(config.run.cluster),

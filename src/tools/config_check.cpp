@@ -188,7 +188,6 @@ void check_run(Checker const& c, RunConfig const& r) {
         c.one_of({"self", "threads:N", "mpi", "nccl", "sim:NAME"}, "run.cluster", r.cluster);
     c.not_yet(kind == "nccl" || kind == "sim", "run.cluster", "self, threads:N or mpi");
     c.one_of({"cpu", "cuda"}, "run.device", r.device);
-    c.not_yet(r.device == "cuda", "run.device", "cpu");
 }
 
 /// What shard lines divide of the model must have whole blocks. Of other numbers than these the parameter is
@@ -241,6 +240,8 @@ void check_config(Config const& config) {
     c.at_least(0, "checkpoint.every", config.checkpoint.every);
     c.at_least(1, "checkpoint.keep", config.checkpoint.keep);
     check_run(c, config.run);
+    c.want(config.run.device != "cuda" || config.plan.compute != "f64", "plan.compute",
+           "GPUs compute in bf16 or f32: use one of these, or run.device = \"cpu\"");
 }
 
 std::optional<int> threads_of(std::string const& cluster) {

@@ -103,22 +103,25 @@ std::optional<int> slurm_tasks_here(Environment const& environment, int tasks) {
 
 Launcher find_launcher(Environment const& environment) {
     struct Variables {
-        char const *processes, *rank;
-        bool slurm;
+        char const *processes, *rank, *here, *rank_here;  // here: null where Slurm says it otherwise
     };
-    constexpr Variables known[] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", false},
-                                   {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", true},
-                                   {"SLURM_NTASKS", "SLURM_PROCID", true}};
+    constexpr Variables known[] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK",
+                                    "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
+                                   {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", nullptr, "SLURM_LOCALID"},
+                                   {"SLURM_NTASKS", "SLURM_PROCID", nullptr, "SLURM_LOCALID"},
+                                   {"WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"}};
     for (auto const& v : known) {
-        if (v.slurm && !in_slurm_step(environment)) continue;
+        if (!v.here && !in_slurm_step(environment)) continue;
         auto const processes = number_in(environment, v.processes, 1);
         auto const rank = number_in(environment, v.rank, 0);
         if (!processes || !rank) continue;
         check<UsageError>(*rank < *processes, "the environment has {}={} and {}={}: a rank below it", v.rank,
                           *rank, v.processes, *processes);
-        auto const here = v.slurm ? slurm_tasks_here(environment, *processes)
-                                  : number_in(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", 1);
-        return {*processes, *rank, here.value_or(*processes), v.processes};
+        auto const here = (v.here ? number_in(environment, v.here, 1)
+                                  : slurm_tasks_here(environment, *processes))
+                              .value_or(*processes);
+        auto const rank_here = number_in(environment, v.rank_here, 0);
+        return {*processes, *rank, here, rank_here.value_or(*rank % here), v.processes};
     }
     return {};
 }
@@ -138,23 +141,37 @@ bool is_first_process() {
 World plan_world(Config& config, Launcher const& launcher) {
     auto& cluster = config.run.cluster;
     auto& origin = config.origins["run.cluster"];
+    bool const gpus = config.run.device == "cuda", given = origin != "default";
+    std::string const joins = gpus ? "nccl" : "mpi";
+    auto const kind = gpus ? World::Kind::nccl : World::Kind::mpi;
+    check<UsageError>(!gpus || !given || cluster == "nccl" || cluster == "self" || cluster == "threads:1",
+                      "run.cluster = {} ({}): GPUs are joined by nccl: use that, or run.device = \"cpu\"",
+                      value_text(cluster), origin);
+    check<UsageError>(gpus || cluster != "nccl",
+                      "run.cluster = \"nccl\" ({}): it joins GPUs: use mpi, or run.device = \"cuda\"", origin);
     World world;
     if (launcher.processes > 1) {
-        check<UsageError>(origin == "default" || cluster == "mpi",
-                          "run.cluster = {} ({}): {} says that {} processes were started: use mpi, or unset "
+        check<UsageError>(!given || cluster == joins,
+                          "run.cluster = {} ({}): {} says that {} processes were started: use {}, or unset "
                           "the variable where this one is alone",
-                          value_text(cluster), origin, launcher.variable, launcher.processes);
-        if (origin == "default") origin = launcher.variable;
-        cluster = "mpi";
-        world = {World::Kind::mpi, launcher.processes, launcher.here, {}};
+                          value_text(cluster), origin, launcher.variable, launcher.processes, joins);
+        check<UsageError>(gpus || launcher.variable != "WORLD_SIZE",
+                          "WORLD_SIZE says that {} processes were started: on CPUs start them by mpirun, or "
+                          "unset it where this one is alone",
+                          launcher.processes);
+        if (!given) origin = launcher.variable;
+        cluster = joins;
+        world = {kind, launcher.processes, launcher.here, {}};
         world.notes.push_back(
-            fmt::format("cluster mpi: {} by {}", ranks_text(world.ranks), launcher.variable));
-    } else if (cluster == "mpi") {
-        world.kind = World::Kind::mpi;
-        world.notes.push_back(launcher.variable.empty()
-                                  ? "note    cluster mpi: 1 rank, as no launcher started this process: "
-                                    "mpirun -n 2 plait train ... starts 2"
-                                  : fmt::format("cluster mpi: 1 rank by {}", launcher.variable));
+            fmt::format("cluster {}: {} by {}", joins, ranks_text(world.ranks), launcher.variable));
+    } else if (cluster == joins) {
+        world.kind = kind;
+        world.notes.push_back(
+            launcher.variable.empty()
+                ? fmt::format("note    cluster {}: 1 rank, as no launcher started this process: "
+                              "mpirun -n 2 plait train ... starts 2",
+                              joins)
+                : fmt::format("cluster {}: 1 rank by {}", joins, launcher.variable));
     } else if (auto n = threads_of(cluster); n && *n > 1) {
         world = {World::Kind::threads, *n, *n, {}};
     }
@@ -163,7 +180,8 @@ World plan_world(Config& config, Launcher const& launcher) {
 
 std::int64_t planned_ranks(Config const& config, World const& world) {
     bool const told = config.origins.at("run.cluster") != "default";
-    bool const unknown = world.kind == World::Kind::mpi && world.ranks == 1;
+    bool const processes = world.kind == World::Kind::mpi || world.kind == World::Kind::nccl;
+    bool const unknown = processes && world.ranks == 1;
     return told && !unknown ? world.ranks : ranks_of_mesh(config);
 }
 

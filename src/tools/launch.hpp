@@ -15,14 +15,16 @@ namespace plait::tools {
 struct Launcher {
     int processes = 1, rank = 0;
     int here = 1;          // processes on this machine, where the launcher says so, else all
+    int rank_here = 0;     // this one among them
     std::string variable;  // that says how many, "OMPI_COMM_WORLD_SIZE"; empty without a launcher
 };
 
 /// A variable of the environment, or null.
 using Environment = std::function<char const*(char const* name)>;
 
-/// Reads Open MPI's variables, or else Slurm's where srun started a step of tasks: what sbatch starts is one
-/// process, whatever the allocation has. Throws UsageError for one that is no number.
+/// Reads Open MPI's variables, or else Slurm's where srun started a step of tasks (what sbatch starts is one
+/// process, whatever the allocation has), or else WORLD_SIZE, RANK, LOCAL_WORLD_SIZE and LOCAL_RANK. Throws
+/// UsageError for one that is no number.
 Launcher find_launcher(Environment const& environment);
 Launcher find_launcher();
 /// Whether this process speaks for all that a launcher started, before they can talk to each other.
@@ -30,15 +32,15 @@ bool is_first_process();
 
 /// The world that run.cluster and the launcher make.
 struct World {
-    enum class Kind { self, threads, mpi };
+    enum class Kind { self, threads, mpi, nccl };
     Kind kind = Kind::self;
     int ranks = 1;
     int here = 1;                    // ranks on this machine
     std::vector<std::string> notes;  // lines for the console: "cluster mpi: 2 ranks by OMPI_COMM_WORLD_SIZE"
 };
 
-/// Sets run.cluster to mpi where a launcher started several processes and it was not given. Throws
-/// UsageError where it was given and is not mpi.
+/// Sets run.cluster to mpi, or on GPUs to nccl, where a launcher started several processes and it was not
+/// given. Throws UsageError where it was given and cannot join them on run.device.
 World plan_world(Config& config, Launcher const& launcher);
 
 /// Ranks of the world that --dry-run and --dump look at: those of plan.mesh where neither run.cluster nor a

@@ -3,6 +3,7 @@
 
 #include "chart.hpp"
 #include "commands.hpp"
+#include "device.hpp"
 #include "launch.hpp"
 #include "memory_picture.hpp"
 #include "page.hpp"
@@ -195,7 +196,7 @@ Plans plans_of(RunData& run) {
         auto config = *run.config;
         auto const cluster = plan_world(config, Launcher{});
         auto const sizes = mesh_of(config, planned_ranks(config, cluster));
-        auto const backend = cpu_backend(workers_of_rank(config, cluster));
+        auto const backend = planned_backend(config, cluster);
         auto const programs = compile_programs(config, Mesh(sizes, 0), backend);
         if (programs.plan.mesh().axis("pipeline").size == 1) return {memory_picture(programs), ""};
         auto const larger = compile_larger(config, backend, programs);

@@ -5,11 +5,11 @@
 
 #include "claims.hpp"
 #include "commands.hpp"
+#include "device.hpp"
 #include "inspect.hpp"
 #include "launch.hpp"
 #include "memory_check.hpp"
 #include "plait/comm/mpi.hpp"
-#include "plait/cpu/backend.hpp"
 #include "rank_places.hpp"
 #include "samples.hpp"
 #include "trainer.hpp"
@@ -27,7 +27,7 @@ void say(fmt::format_string<Args...> format, Args&&... args) {
 std::string count(std::int64_t n) { return count_text(static_cast<double>(n)); }
 
 void describe(Config const& config, World const& cluster, Programs const& programs, RankPlaces const& places,
-              Backend const& backend) {
+              Device const& device) {
     auto const& m = config.model;
     say("model   {}: {} layers, dim {}, {} heads; {} parameters", m.family, m.layers, m.dim, m.heads,
         count(count_parameters(*programs.state)));
@@ -38,8 +38,7 @@ void describe(Config const& config, World const& cluster, Programs const& progra
     bool const many = cluster.ranks > 1;
     if (many) say("layout  {} ranks: {}", cluster.ranks, layout_of(config, programs.plan.mesh()));
     if (many) say("islands {}", places.text());
-    say("device  {}, {} {}{}, {} kernels; {} of memory planned{}", backend.name(), backend.workers(),
-        backend.workers() == 1 ? "thread" : "threads", many ? " a rank" : "", cpu::name_of(cpu::best_isa()),
+    say("device  {}; {} of memory planned{}", device.text(many),
         bytes_text(static_cast<double>(programs.arena_bytes())),
         !many                                            ? ""
         : programs.plan.mesh().axis("pipeline").size > 1 ? " for rank 0"
@@ -63,7 +62,7 @@ TraceRequest trace_of(Config const& config, TrainArguments const& arguments) {
 
 /// One rank of a run. All make the same calls; the first one alone looks after the folder and speaks.
 void train_rank(Config const& config, World const& cluster, TrainArguments const& arguments, Process& process,
-                Communicator& world) {
+                Device const& device, Communicator& world) {
     bool const first = world.rank() == 0, resume = arguments.resume, records = !arguments.record.empty();
     std::vector<std::string> watch;
     if (records) watch = arguments.watch.empty() ? std::vector<std::string>{"**"} : arguments.watch;
@@ -108,17 +107,19 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
         if (first && corpus.validation.empty()) say("note    no validation: its part of the text is empty");
     });
     Mesh const mesh(world, sizes, places.order);
-    auto backend = cpu_backend(workers_of_rank(config, cluster));
     std::optional<Programs> programs;
     std::unique_ptr<Sampler> sampler;
     together(world, [&] {
-        programs = compile_programs(config, mesh, backend, watch);
+        programs = compile_programs(config, mesh, device.backend, watch);
         sampler = plan_sampler(config, *programs);
         if (sampler) sampler->take(codec_of(config, process.corpus(config)));
     });
     agree(world, claims_of(config, *programs, process.text()));
     auto const memory = memory_of_ranks(world, *programs, hosts);
-    together(world, [&] { check_memory(memory, machine_memory(), config.plan.schedule); });
+    together(world, [&] {
+        if (device.gpu) check_gpu_memory(config, *programs, cuda::free_bytes(*device.gpu));
+        else check_memory(memory, machine_memory(), config.plan.schedule);
+    });
     Trainer trainer(config, process, *programs, world, first ? &*folder : nullptr, checkpoint);
     std::optional<RecordingWriter> writer;
     together(world, [&] {
@@ -139,7 +140,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
         auto const had = folder->text_fingerprint();
         if (!had.empty() && had != process.text())
             say("note    the text has changed since the checkpoint: it had {}, now {}", had, process.text());
-        describe(config, cluster, *programs, places, *backend);
+        describe(config, cluster, *programs, places, device);
         say("run     {}: steps {} to {}{}", config.run.out, done + 1, config.run.steps,
             checkpoint ? ", from " + checkpoint->folder.string() : "");
     }
@@ -161,8 +162,8 @@ void agree_to_start(Communicator& world, std::exception_ptr wrong) {
 
 Config checked_config(TrainArguments const& arguments) {
     auto config = load_config(arguments.config, arguments.overrides);
+    plan_device(config);
     check_config(config);
-    // --sync asks for nothing here: the CPU runs op by op anyway.
     return config;
 }
 
@@ -181,7 +182,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
     bool const by_file = !config.run.cluster_file.empty();
     auto const places =
         place_world(config, sizes, by_file ? std::vector<std::string>{} : planned_hosts(launcher, ranks));
-    auto backend = cpu_backend(workers_of_rank(config, cluster));
+    auto backend = planned_backend(config, cluster);
     auto programs = compile_programs(config, Mesh(sizes, 0, places.order), backend);
     plan_sampler(config, programs);
     auto const is_memory = [](Dump const& d) { return d.what == Dump::What::memory; };
@@ -224,10 +225,12 @@ int train(TrainArguments const& arguments) {
     }
     Config config;
     World cluster;
+    Device gpu;  // of this process, where it has one
     std::exception_ptr wrong;
     try {
         config = checked_config(arguments);
         cluster = plan_world(config, launcher);
+        if (config.run.device == "cuda") gpu = take_device(config, cluster, launcher, arguments.sync);
     } catch (UsageError const&) {
         // Other processes may have found nothing wrong: it is told where all can talk.
         if (launcher.processes == 1 || !mpi_available()) throw;
@@ -238,7 +241,8 @@ int train(TrainArguments const& arguments) {
         agree_to_start(world, wrong);
         if (cluster.kind == World::Kind::mpi) check_world(launcher, world);
         if (world.rank() == 0) greet(config, cluster);
-        train_rank(config, cluster, arguments, process, world);
+        train_rank(config, cluster, arguments, process, gpu.gpu ? gpu : take_device(config, cluster, launcher),
+                   world);
     };
     if (launcher.processes > 1 || cluster.kind == World::Kind::mpi) return run_processes(launcher, run);
     run_threads(cluster.ranks, run);

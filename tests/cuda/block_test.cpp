@@ -90,6 +90,6 @@ TEST_CASE("lanes that are none, addresses that are not aligned and exceptions ar
 TEST_CASE("every kernel of the table fits a block") {
     gpu::Table::each([]<class... K>() {
         for (int bytes : {static_cast<int>(sizeof(typename K::Shared))...}) REQUIRE(bytes <= 48 << 10);
-        for (int bytes : {static_cast<int>(sizeof(K))...}) REQUIRE(bytes <= 4096);
+        for (auto bytes : {sizeof(K)...}) REQUIRE(bytes <= gpu::most_argument_bytes);
     });
 }

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cuda/backend.hpp"
 #include "cuda/host/machine.hpp"
+#include "plait/cuda/device.hpp"
 
 /// The machines that the laws of the CUDA backend run on.
 namespace tests {

@@ -1,9 +1,9 @@
 #include "plait/ops/update.hpp"
-#include "kernel_runs.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/gradient_norm.hpp"
+#include "row_runs.hpp"
 
-#include <bit>
+#include <array>
 #include <limits>
 
 using namespace tests;
@@ -12,91 +12,88 @@ namespace {
 
 std::vector<std::int64_t> const sizes{1, 7, 33, 1000, 4096, 9001};
 
-/// Several parameters in one launch, each cut into parts as a backend would.
-template <class G>
-struct Update {
-    std::vector<Memory<float>> p, m, v;
-    std::vector<Memory<G>> g;
-    std::vector<Memory<gpu::Bf16>> copy;
-    std::vector<gpu::UpdatePart<G>> parts;
+Numbers scalar(plait::DType type, double value) {
+    Numbers x({type, {}});
+    x.set(0, value);
+    return x;
+}
 
-    Update(std::vector<std::vector<Numbers>> const& in, std::int64_t shift) {
-        for (std::size_t k = 0; k < sizes.size(); ++k) {
-            p.emplace_back(in[k][0], shift), g.emplace_back(in[k][1], shift);
-            m.emplace_back(in[k][2], shift), v.emplace_back(in[k][3], shift);
-            copy.emplace_back(sizes[k], shift);
-        }
-        for (std::size_t k = 0; k < sizes.size(); ++k)
-            for (std::int64_t i = 0; i < sizes[k]; i += gpu::AdamW<G>::part)
-                parts.push_back({p[k].get() + i, g[k].get() + i, m[k].get() + i, v[k].get() + i,
-                                 k % 2 ? copy[k].get() + i : nullptr,
-                                 static_cast<int>(std::min<std::int64_t>(gpu::AdamW<G>::part, sizes[k] - i)),
-                                 k % 3 ? 0.1f : 0.0f});
-    }
-};
-
-template <class T>
-std::vector<gpu::GradientPart<T>> gradient_parts(std::vector<Memory<T>> const& g,
-                                                 std::vector<Numbers> const& x) {
-    std::vector<gpu::GradientPart<T>> parts;
-    for (std::size_t k = 0; k < g.size(); ++k)
-        for (std::int64_t i = 0; i < x[k].size(); i += gpu::GradientPart<T>::most)
-            parts.push_back({g[k].get() + i, static_cast<int>(std::min<std::int64_t>(
-                                                 gpu::GradientPart<T>::most, x[k].size() - i))});
-    return parts;
+/// What an update of a parameter reads.
+std::vector<Numbers> parameter(std::int64_t n, plait::DType p, plait::DType g, plait::DType m) {
+    auto seed = static_cast<std::uint64_t>(n);
+    return {Numbers(p, {n}, seed), Numbers(g, {n}, seed + 1, 4), Numbers(m, {n}, seed + 2, 0.1),
+            positive(Numbers(m, {n}, seed + 3, 0.01))};
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("AdamW over many parameters", "", float, gpu::Bf16) {
-    for (std::int32_t step : {1, 2, 1000, 1000000})
+TEST_CASE("AdamW over many parameters is one launch") {
+    using plait::bf16, plait::f32;
+    std::array<plait::DType, 3> const dtypes[] = {
+        {f32, f32, f32}, {bf16, bf16, bf16}, {bf16, bf16, f32}, {bf16, f32, bf16}, {bf16, f32, f32}};
+    for (auto [p, g, m] : dtypes)
         for (int guard : {-1, 0, 1}) {
-            std::int64_t shift = step == 2;
-            CAPTURE(step, guard, shift);
-            std::vector<std::vector<Numbers>> in;
-            for (auto n : sizes) {
-                auto seed = static_cast<std::uint64_t>(n);
-                in.push_back({Numbers(plait::f32, {n}, seed), Numbers(dtype_of<TestType>, {n}, seed + 1, 4),
-                              Numbers(plait::f32, {n}, seed + 2, 0.1),
-                              positive(Numbers(plait::f32, {n}, seed + 3, 0.01))});
+            std::int32_t step = guard < 0 ? 1 : 1000000;
+            std::int64_t shift = guard == 1;
+            CAPTURE(plait::name_of(p), plait::name_of(g), plait::name_of(m), guard);
+            auto rate = scalar(f32, 3e-2), steps = scalar(plait::i32, step), scale = scalar(f32, 0.25),
+                 ok = scalar(plait::u8, guard);
+            std::vector<RowCall> calls;
+            for (std::size_t k = 0; k < sizes.size(); ++k) {
+                auto in = parameter(sizes[k], p, g, m);
+                in.push_back(rate), in.push_back(steps);
+                if (guard >= 0) in.push_back(scale), in.push_back(ok);
+                plait::AdamWUpdate op{
+                    .decay = k % 3 ? 0.1 : 0.0, .scaled = guard >= 0, .guarded = guard >= 0};
+                How how{.shift = shift};
+                if (k % 2) how.in_place = plait::Alias{0, 0};
+                calls.push_back({op, in, how});
             }
-            float rate = 3e-2f, scale = 0.25f;
-            auto guarded = static_cast<std::uint8_t>(guard);
-            auto got = in_both_orders([&](gpu::Order order) {
-                Update<TestType> u(in, shift);
-                gpu::AdamW<TestType> kernel{.parts = u.parts.data(),
-                                            .count = static_cast<int>(u.parts.size()),
-                                            .rate = &rate,
-                                            .step = &step,
-                                            .scale = guard < 0 ? nullptr : &scale,
-                                            .guard = guard < 0 ? nullptr : &guarded,
-                                            .beta1 = 0.9,
-                                            .beta2 = 0.95,
-                                            .eps = 1e-8f};
-                gpu::launch(kernel, kernel.blocks(), order);
-                std::vector<Numbers> out;
-                for (std::size_t k = 0; k < sizes.size(); ++k) {
-                    for (auto const* x : {&u.p[k], &u.m[k], &u.v[k]})
-                        out.push_back(x->numbers(plait::f32, {sizes[k]}));
-                    out.push_back(u.copy[k].numbers(plait::bf16, {sizes[k]}));
-                }
-                return out;
-            });
-            Numbers rate_({plait::f32, {}}), step_({plait::i32, {}}), scale_({plait::f32, {}});
-            rate_.set(0, rate), step_.set(0, step), scale_.set(0, guard < 0 ? 1 : scale);
+            auto got = run_rows(calls), other = run_rows(calls, gpu::Order::backward);
+            REQUIRE(got.launches == 1);
             for (std::size_t k = 0; k < sizes.size(); ++k) {
                 INFO("parameter of " << sizes[k]);
-                auto x = in[k];
-                auto whole = run_kernel(plait::Cast{plait::f32}, {x[1]})[0];
-                plait::AdamWUpdate op{.decay = k % 3 ? 0.1f : 0.0f, .scaled = true};
-                auto want = run_kernel(op, {x[0], whole, x[2], x[3], rate_, step_, scale_});
-                if (guard == 0) want = {x[0], x[2], x[3]};
-                same({got[4 * k], got[4 * k + 1], got[4 * k + 2]}, want);
-                if (guard == 0) REQUIRE(same_bits(got[4 * k], x[0]));
-                if (k % 2 && guard != 0)
-                    REQUIRE(same_bits(got[4 * k + 3], run_kernel(plait::Cast{plait::bf16}, {got[4 * k]})[0]));
+                same(got.out[k], run_kernel(calls[k].op, calls[k].in, calls[k].how));
+                for (std::size_t i = 0; i < 3; ++i) {
+                    REQUIRE(same_bits(got.out[k][i], other.out[k][i]));
+                    if (guard == 0) REQUIRE(same_bits(got.out[k][i], calls[k].in[i ? i + 1 : 0]));
+                }
             }
+            REQUIRE(same_bits(run_rows({calls[3]}).out[0][0], got.out[3][0]));
         }
+}
+
+TEST_CASE("updates that differ in more than their decay are several launches") {
+    auto rate = scalar(plait::f32, 1e-2), other = scalar(plait::f32, 1e-3), step = scalar(plait::i32, 3);
+    std::vector<RowCall> calls;
+    for (int k = 0; k < 8; ++k) {
+        auto type = k % 2 ? plait::f32 : plait::bf16;
+        auto in = parameter(5, type, type, type);
+        in.push_back(k == 3 ? other : rate), in.push_back(step);
+        calls.push_back({plait::AdamWUpdate{.beta1 = k == 5 ? 0.8 : 0.9, .eps = k == 6 ? 1e-6 : 1e-8}, in});
+    }
+    auto got = run_rows(calls);
+    REQUIRE(got.launches == 5);
+    for (std::size_t k = 0; k < calls.size(); ++k) same(got.out[k], run_kernel(calls[k].op, calls[k].in));
+}
+
+TEST_CASE("more tensors than fit a launch are several") {
+    auto rate = scalar(plait::f32, 1e-2), step = scalar(plait::i32, 3), most = scalar(plait::f32, 1);
+    std::vector<RowCall> updates, largest, squares;
+    for (int k = 0; k < 1030; ++k) {
+        auto in = parameter(k % 32 ? 0 : 5, plait::f32, plait::f32, plait::f32);
+        largest.push_back({plait::MaxAbsolute{}, {in[1]}});
+        squares.push_back({plait::Squares{20}, {in[0], most}});
+        in.push_back(rate), in.push_back(step);
+        if (k < 450) updates.push_back({plait::AdamWUpdate{}, in});
+    }
+    std::pair<std::vector<RowCall>, int> const all[] = {{updates, 2}, {largest, 4}, {squares, 4}};
+    for (auto const& [calls, launches] : all) {
+        CAPTURE(calls[0].op.name());
+        auto got = run_rows(calls);
+        REQUIRE(got.launches == launches);
+        for (std::size_t k = 0; k < calls.size(); ++k) same(got.out[k], run_kernel(calls[k].op, calls[k].in));
+    }
 }
 
 TEMPLATE_TEST_CASE("the gradients' norm has the CPU's bits", "", float, gpu::Bf16) {
@@ -134,28 +131,21 @@ TEMPLATE_TEST_CASE("the gradients' norm has the CPU's bits", "", float, gpu::Bf1
             std::memcpy(words.data() + 8, &lo, 8);
             auto norm = run_kernel(plait::NormOfSquares{bits}, {words, most})[0];
 
-            auto got = in_both_orders([&](gpu::Order order) {
-                std::vector<Memory<TestType>> g;
-                for (auto const& one : x) g.emplace_back(one, bits == 30);
-                auto parts = gradient_parts(g, x);
-                auto count = static_cast<int>(parts.size());
-                Memory<std::uint32_t> top(1);
-                Memory<std::int64_t> sums(2);
-                Memory<float> root(1);
-                top[0] = 0, sums[0] = sums[1] = 0;
-                gpu::MaxAbsolute<TestType> first{parts.data(), count, top.get()};
-                gpu::launch(first, first.blocks(), order);
-                Memory<float> m(1);
-                std::memcpy(m.get(), top.get(), 4);
-                gpu::Squares<TestType> second{parts.data(), count, m.get(), sums.get(), bits};
-                gpu::launch(second, second.blocks(), order);
-                gpu::NormOfSquares third{sums.get(), m.get(), root.get(), bits};
-                gpu::launch(third, third.blocks(), order);
-                return std::vector{m.numbers(plait::f32, {}), sums.numbers(plait::i64, {2}),
-                                   root.numbers(plait::f32, {})};
-            });
-            REQUIRE(same_bits(got[0], most));
-            REQUIRE(same_bits(got[1], words));
-            REQUIRE(same_bits(got[2], norm));
+            std::vector<RowCall> largest_calls, squares_calls;
+            for (auto const& one : x) {
+                How how{.shift = bits == 30};
+                largest_calls.push_back({plait::MaxAbsolute{}, {one}, how});
+                squares_calls.push_back({plait::Squares{bits}, {one, most}, how});
+            }
+            for (auto order : {gpu::Order::forward, gpu::Order::backward}) {
+                auto tops = run_rows(largest_calls, order), parts = run_rows(squares_calls, order);
+                REQUIRE(tops.launches == 2);
+                REQUIRE(parts.launches == 2);
+                for (std::size_t k = 0; k < x.size(); ++k) {
+                    REQUIRE(same_bits(tops.out[k][0], run_kernel(plait::MaxAbsolute{}, {x[k]})[0]));
+                    REQUIRE(same_bits(parts.out[k][0], run_kernel(plait::Squares{bits}, {x[k], most})[0]));
+                }
+            }
+            REQUIRE(same_bits(run_row(plait::NormOfSquares{bits}, {words, most})[0], norm));
         }
 }

@@ -39,6 +39,8 @@ class Backend {
     /// Memory of the device, 64-byte aligned and zeroed; freed with the last copy of the pointer.
     /// Throws Error with the size when there is not enough.
     virtual std::shared_ptr<std::byte[]> allocate(std::int64_t bytes) = 0;
+    /// Whether the host may use that memory itself.
+    virtual bool shares_memory() const { return true; }
     /// Host to device and back, after all that was asked for before. `from` may change when `write` returns,
     /// `to` holds the values when `read` does, which throws DeviceFault.
     virtual void write(std::byte* to, std::span<std::byte const> from) = 0;
@@ -51,6 +53,8 @@ class Backend {
     }
     /// What is asked for from now on belongs to this instruction of the program.
     virtual void begin(int /*instruction*/, AnyOp const& /*op*/) {}
+    /// Returns when all that was asked for is done. Throws DeviceFault.
+    virtual void finish() {}
     /// Whether `record` keeps what `step` asks for instead of doing it; else every step is asked for anew.
     virtual bool records() const { return false; }
     virtual std::unique_ptr<RecordedStep> record(std::function<void()> const& /*step*/) { return nullptr; }

@@ -199,7 +199,9 @@ PLAIT_INLINE void Executor::visit(std::int64_t number) {
         auto const from = now();
         if (joined_[static_cast<std::size_t>(i)] > 1) perform_joined(i, visit.micro);
         else perform(i, visit.micro);
-        if (log_) note_instruction(i, visit.micro, from);
+        if (!log_) continue;
+        state_->backend().finish();
+        note_instruction(i, visit.micro, from);
     }
     note(TraceLog::What::visit, number, visit.micro, begin);
 }

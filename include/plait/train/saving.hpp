@@ -39,7 +39,8 @@ struct SaveOutcome {
 class CheckpointSaver {
   public:
     enum class From {
-        memory,    // writes from the state itself, which must not change before the save has ended
+        memory,    // writes from the state itself, which must not change before the save has ended; the
+                   // host's copy, taken at the first save, where the state is not the host's
         snapshot,  // copies first, into memory that is taken here, once
     };
     /// Rank 0's folder counts. `shared` must outlive the saver.
@@ -70,6 +71,7 @@ class CheckpointSaver {
     enum class Stage { idle, parts, finishing };
 
     void begin(Manifest manifest, int keep, bool copy);
+    void take_snapshot_memory();
     void copy_blocks();
     bool first() const { return shared_.world().rank() == 0; }
 

@@ -1,0 +1,57 @@
+# cuDNN with the headers of cudnn-frontend, as plait_cudnn, and PLAIT_CUDNN_FOUND. The headers are looked for in
+# Python's packages (pip install nvidia-cudnn-frontend), then in the system, and with PLAIT_CUDNN=ON they are fetched.
+set(PLAIT_CUDNN AUTO CACHE STRING "Use cuDNN for attention on GPUs: AUTO, ON or OFF")
+set(PLAIT_CUDNN_FOUND FALSE)
+if(NOT PLAIT_CUDNN)
+  return()
+endif()
+
+find_path(PLAIT_CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ENV CUDNN_PATH PATH_SUFFIXES include)
+find_library(PLAIT_CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} ENV CUDNN_PATH PATH_SUFFIXES lib lib64)
+# Not every toolkit has all of its libraries in one folder.
+find_library(PLAIT_NVRTC_LIBRARY nvrtc HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_DIR}/../lib)
+find_program(PLAIT_PYTHON python3)
+set(packages)
+if(PLAIT_PYTHON)
+  execute_process(COMMAND ${PLAIT_PYTHON} -c "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    OUTPUT_VARIABLE packages OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+find_path(PLAIT_CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${packages}/include)
+mark_as_advanced(PLAIT_CUDNN_INCLUDE_DIR PLAIT_CUDNN_LIBRARY PLAIT_NVRTC_LIBRARY PLAIT_PYTHON
+  PLAIT_CUDNN_FRONTEND_INCLUDE_DIR)
+
+set(missing)
+foreach(part CUDNN_INCLUDE_DIR CUDNN_LIBRARY NVRTC_LIBRARY)
+  if(NOT PLAIT_${part})
+    list(APPEND missing ${part})
+  endif()
+endforeach()
+set(frontend ${PLAIT_CUDNN_FRONTEND_INCLUDE_DIR})
+if(NOT missing AND NOT frontend AND PLAIT_CUDNN STREQUAL "ON")
+  include(FetchContent)
+  FetchContent_Declare(cudnn_frontend GIT_REPOSITORY https://github.com/NVIDIA/cudnn-frontend.git GIT_TAG v1.14.0
+    GIT_SHALLOW ON)
+  # Its own CMakeLists.txt builds samples: only the headers are wanted.
+  FetchContent_GetProperties(cudnn_frontend)
+  if(NOT cudnn_frontend_POPULATED)
+    FetchContent_Populate(cudnn_frontend)
+  endif()
+  set(frontend ${cudnn_frontend_SOURCE_DIR}/include)
+endif()
+if(NOT frontend)
+  list(APPEND missing "cudnn_frontend.h (pip install nvidia-cudnn-frontend)")
+endif()
+if(missing)
+  list(JOIN missing ", " missing)
+  if(PLAIT_CUDNN STREQUAL "ON")
+    message(FATAL_ERROR "PLAIT_CUDNN=ON, but not found: ${missing}. Install it, or set PLAIT_CUDNN=OFF.")
+  endif()
+  message(STATUS "cuda: attention without cuDNN, not found: ${missing}")
+  return()
+endif()
+
+set(PLAIT_CUDNN_FOUND TRUE)
+message(STATUS "cuda: attention by cuDNN, ${PLAIT_CUDNN_LIBRARY} and ${frontend}")
+add_library(plait_cudnn INTERFACE)
+target_include_directories(plait_cudnn SYSTEM INTERFACE ${frontend} ${PLAIT_CUDNN_INCLUDE_DIR})
+target_link_libraries(plait_cudnn INTERFACE ${PLAIT_CUDNN_LIBRARY} ${PLAIT_NVRTC_LIBRARY})

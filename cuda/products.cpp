@@ -1,0 +1,356 @@
+#include "cuda/products.hpp"
+
+#include "cuda/launch.hpp"
+#include "cuda/product_cache.hpp"
+#include "cuda/runtime.hpp"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace plait::cuda {
+namespace {
+
+void check_lt(cublasStatus_t status, std::string_view what) {
+    check(status == CUBLAS_STATUS_SUCCESS, "cuBLASLt: {}: {}", what, cublasLtGetStatusString(status));
+}
+
+template <class T, auto destroy>
+struct Destroy {
+    using pointer = T;
+    void operator()(T x) const { static_cast<void>(destroy(x)); }
+};
+template <class T, auto destroy>
+using Handle = std::unique_ptr<T, Destroy<T, destroy>>;
+using Description = Handle<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Layout = Handle<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Handle<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+using CudaEvent = Handle<cudaEvent_t, cudaEventDestroy>;
+
+template <class V>
+void set(Description const& to, cublasLtMatmulDescAttributes_t what, V value) {
+    check_lt(cublasLtMatmulDescSetAttribute(to.get(), what, &value, sizeof value), "a product's attribute");
+}
+template <class V>
+void set(Layout const& to, cublasLtMatrixLayoutAttribute_t what, V value) {
+    check_lt(cublasLtMatrixLayoutSetAttribute(to.get(), what, &value, sizeof value), "a matrix's attribute");
+}
+template <class V>
+void set(Preference const& to, cublasLtMatmulPreferenceAttributes_t what, V value) {
+    check_lt(cublasLtMatmulPreferenceSetAttribute(to.get(), what, &value, sizeof value), "a preference");
+}
+
+cudaDataType_t type_of(DType dtype) {
+    check(dtype == f32 || dtype == bf16, "a product of {} on a GPU: cast it to f32 or bf16", name_of(dtype));
+    return dtype == f32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+/// Bytes, at most 16, that all of these are multiples of. More would make the choice of an algorithm depend
+/// on addresses, and no access is wider.
+template <class... N>
+std::uint32_t alignment(N... n) {
+    return 1u << std::countr_zero((static_cast<std::uint64_t>(n) | ... | 16u));
+}
+std::uint32_t alignment(Matrix const& x, std::int64_t batch) {
+    auto bytes = bytes_of(x.dtype, 1);
+    return alignment(reinterpret_cast<std::uintptr_t>(x.data), x.stride * bytes,
+                     batch > 1 ? x.batch_stride * bytes : 0);
+}
+
+/// An address that nobody reads, as well aligned as that one: the choice of an algorithm looks at it.
+void* stand_in(void const* address) {
+    return reinterpret_cast<void*>(std::uintptr_t{1 << 20} +
+                                   alignment(reinterpret_cast<std::uintptr_t>(address)));
+}
+
+/// What an algorithm hangs on.
+std::string shape_of(Multiplication const& p, bool tf32) {
+    auto matrix = [&](Matrix const& x) {
+        return fmt::format("{}{} {} {} {}", name_of(x.dtype), x.transposed ? "'" : "", x.stride,
+                           p.batch > 1 ? x.batch_stride : 0, alignment(x, p.batch));
+    };
+    auto vector = [](void const* x) { return x ? alignment(reinterpret_cast<std::uintptr_t>(x)) : 0u; };
+    return fmt::format("{} {} {} {}{} | {} | {} | {} | {} {} {} {}", p.m, p.n, p.k, p.batch,
+                       tf32 && p.a.dtype == f32 ? " tf32" : "", matrix(p.a), matrix(p.b), matrix(p.c),
+                       p.accumulate, vector(p.bias), vector(p.before_gelu), p.workspace_bytes);
+}
+
+/// A product in cuBLASLt's words. Its matrices hold columns, ours rows: it is told that it makes the
+/// transpose of c, [n, m], of those of b and a.
+struct Plan {
+    Description description;
+    Layout b, a, c;
+    cublasLtMatmulAlgo_t algorithm{};
+    bool whole = true;  // bias and GELU with the product
+};
+
+Layout layout(Matrix const& x, std::int64_t rows, std::int64_t columns, std::int64_t batch) {
+    if (x.transposed) std::swap(rows, columns);
+    cublasLtMatrixLayout_t made = nullptr;
+    check_lt(cublasLtMatrixLayoutCreate(&made, type_of(x.dtype), static_cast<std::uint64_t>(columns),
+                                        static_cast<std::uint64_t>(rows), std::max(x.stride, columns)),
+             "a matrix");
+    Layout result(made);
+    if (batch > 1) {
+        set(result, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(batch));
+        set(result, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, x.batch_stride);
+    }
+    return result;
+}
+
+Plan describe(Multiplication const& p, bool tf32) {
+    Plan plan;
+    cublasLtMatmulDesc_t made = nullptr;
+    auto compute = tf32 && p.a.dtype == f32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    check_lt(cublasLtMatmulDescCreate(&made, compute, CUDA_R_32F), "a product");
+    plan.description.reset(made);
+    auto const& d = plan.description;
+    set<std::int32_t>(d, CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set<std::int32_t>(d, CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    std::uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    if (p.before_gelu) epilogue = p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    else if (p.bias) epilogue = CUBLASLT_EPILOGUE_BIAS;
+    set(d, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+    if (p.bias) {
+        set(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(type_of(p.c.dtype)));
+        set(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, stand_in(p.bias));
+    }
+    if (p.before_gelu) {
+        set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, std::max(p.c.stride, p.n));
+        if (p.batch > 1) set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, p.c.batch_stride);
+        set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, stand_in(p.before_gelu));
+    }
+    plan.b = layout(p.b, p.k, p.n, p.batch);
+    plan.a = layout(p.a, p.m, p.k, p.batch);
+    plan.c = layout(p.c, p.m, p.n, p.batch);
+    return plan;
+}
+
+/// Whether cuBLASLt may be asked for GELU with the product: what it writes beside has rows of a multiple
+/// of 8.
+bool may_be_whole(Multiplication const& p) {
+    return !p.before_gelu ||
+           (std::max(p.c.stride, p.n) % 8 == 0 && (p.batch == 1 || p.c.batch_stride % 8 == 0));
+}
+
+std::int32_t splits(cublasLtMatmulAlgo_t const& algorithm) {
+    std::int32_t count = 1;
+    std::size_t written = 0;
+    auto status = cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &count,
+                                                       sizeof count, &written);
+    return status == CUBLAS_STATUS_SUCCESS ? count : 1;
+}
+
+}  // namespace
+
+struct Products::Library {
+    using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
+
+    /// From the one that should be fastest on. Without `splits` none that divides the summed dim.
+    Candidates candidates(Plan const& plan, Multiplication const& p, int most, bool may_split,
+                          std::int64_t workspace) const;
+    cublasStatus_t run(Plan const& plan, Multiplication const& p, std::byte* to, cudaStream_t stream) const;
+    /// Sets plan.algorithm; false where there is none.
+    bool choose(Plan& plan, Multiplication const& p, std::string const& shape, cudaStream_t stream,
+                bool recording);
+    bool choose_known(Plan& plan, Multiplication const& p, std::string const& shape) const;
+    void choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
+                        cudaStream_t stream) const;
+    /// Bias and GELU by kernels of our own.
+    void in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream, bool recording);
+
+    ProductOptions options;
+    Handle<cublasLtHandle_t, cublasLtDestroy> handle;
+    ProductCache cache{{}};
+    std::map<std::string, Plan> plans;
+};
+
+Products::Products(ProductOptions options) : library_(std::make_unique<Library>()) {
+    cublasLtHandle_t handle = nullptr;
+    check_lt(cublasLtCreate(&handle), "it does not start");
+    library_->handle.reset(handle);
+    library_->options = std::move(options);
+    if (!library_->options.fixed_algorithms)
+        library_->cache = ProductCache(ProductCache::file_for(library_->options.gpu, cublasLtGetVersion()));
+}
+
+Products::~Products() = default;
+
+Products::Library::Candidates Products::Library::candidates(Plan const& plan, Multiplication const& p,
+                                                            int most, bool may_split,
+                                                            std::int64_t workspace) const {
+    cublasLtMatmulPreference_t made = nullptr;
+    check_lt(cublasLtMatmulPreferenceCreate(&made), "a preference");
+    Preference preference(made);
+    auto for_c = alignment(p.c, p.batch);
+    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace));
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.b, p.batch));
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.a, p.batch));
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, for_c);
+    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, for_c);
+    // Parts of a sum are added up in f32, or there are none: bf16 is rounded to once.
+    set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        static_cast<std::uint32_t>(may_split ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
+                                             : CUBLASLT_REDUCTION_SCHEME_NONE));
+    Candidates found(static_cast<std::size_t>(most));
+    int count = 0;
+    auto status = cublasLtMatmulAlgoGetHeuristic(handle.get(), plan.description.get(), plan.b.get(),
+                                                 plan.a.get(), plan.c.get(), plan.c.get(), preference.get(),
+                                                 most, found.data(), &count);
+    if (status != CUBLAS_STATUS_SUCCESS) count = 0;
+    found.resize(static_cast<std::size_t>(count));
+    std::erase_if(found, [&](auto const& f) {
+        return f.state != CUBLAS_STATUS_SUCCESS || f.workspaceSize > static_cast<std::size_t>(workspace) ||
+               (!may_split && splits(f.algo) > 1);
+    });
+    return found;
+}
+
+cublasStatus_t Products::Library::run(Plan const& plan, Multiplication const& p, std::byte* to,
+                                      cudaStream_t stream) const {
+    float const one = 1, beta = p.accumulate ? 1 : 0;
+    if (p.bias) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void const*>(p.bias));
+    if (p.before_gelu)
+        set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(p.before_gelu));
+    return cublasLtMatmul(handle.get(), plan.description.get(), &one, p.b.data, plan.b.get(), p.a.data,
+                          plan.a.get(), &beta, p.c.data, plan.c.get(), to, plan.c.get(), &plan.algorithm,
+                          p.workspace, static_cast<std::size_t>(p.workspace_bytes), stream);
+}
+
+bool Products::Library::choose_known(Plan& plan, Multiplication const& p, std::string const& shape) const {
+    auto known = cache.find(shape);
+    if (!known) return false;
+    static_assert(sizeof *known == sizeof plan.algorithm);
+    std::memcpy(&plan.algorithm, known->data(), sizeof plan.algorithm);
+    cublasLtMatmulHeuristicResult_t result{};
+    auto status = cublasLtMatmulAlgoCheck(handle.get(), plan.description.get(), plan.b.get(), plan.a.get(),
+                                          plan.c.get(), plan.c.get(), &plan.algorithm, &result);
+    return status == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= static_cast<std::size_t>(p.workspace_bytes);
+}
+
+void Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
+                                       cudaStream_t stream) const {
+    // c must not be added to before its time, so then the results go elsewhere.
+    struct Free {
+        void operator()(std::byte* x) const { static_cast<void>(cudaFree(x)); }
+    };
+    std::unique_ptr<std::byte, Free> elsewhere;
+    if (p.accumulate) {
+        auto elements = (p.batch - 1) * p.c.batch_stride + (p.m - 1) * p.c.stride + p.n;
+        void* memory = nullptr;
+        if (cudaMalloc(&memory, static_cast<std::size_t>(bytes_of(p.c.dtype, elements))) != cudaSuccess) {
+            static_cast<void>(cudaGetLastError());
+            return;
+        }
+        elsewhere.reset(static_cast<std::byte*>(memory));
+    }
+    auto* to = elsewhere ? elsewhere.get() : p.c.data;
+    cudaEvent_t event = nullptr;
+    check_cuda(cudaEventCreate(&event), "an event");
+    CudaEvent start(event);
+    check_cuda(cudaEventCreate(&event), "an event");
+    CudaEvent stop(event);
+    auto fastest = std::numeric_limits<float>::max();
+    auto best = plan.algorithm;
+    for (auto const& candidate : candidates) {
+        plan.algorithm = candidate.algo;
+        // The first run loads the kernel; of the others the fastest counts.
+        auto least = std::numeric_limits<float>::max();
+        bool runs = run(plan, p, to, stream) == CUBLAS_STATUS_SUCCESS;
+        for (int i = 0; i < 3 && runs; ++i) {
+            float milliseconds = 0;
+            check_cuda(cudaEventRecord(start.get(), stream), "an event");
+            runs = run(plan, p, to, stream) == CUBLAS_STATUS_SUCCESS;
+            check_cuda(cudaEventRecord(stop.get(), stream), "an event");
+            check_cuda(cudaEventSynchronize(stop.get()), "a product that is timed");
+            check_cuda(cudaEventElapsedTime(&milliseconds, start.get(), stop.get()),
+                       "a product that is timed");
+            least = std::min(least, milliseconds);
+        }
+        // A difference that may be noise does not count against the library's order.
+        if (runs && least < 0.98f * fastest) {
+            fastest = least;
+            best = candidate.algo;
+        }
+    }
+    plan.algorithm = best;
+}
+
+bool Products::Library::choose(Plan& plan, Multiplication const& p, std::string const& shape,
+                               cudaStream_t stream, bool recording) {
+    if (options.fixed_algorithms) {
+        // Without workspace nothing can be added up beside the result.
+        for (std::int64_t workspace : {std::int64_t{0}, p.workspace_bytes})
+            if (auto found = candidates(plan, p, 16, false, workspace); !found.empty()) {
+                plan.algorithm = found.front().algo;
+                return true;
+            }
+        return false;
+    }
+    if (choose_known(plan, p, shape)) return true;
+    auto found = candidates(plan, p, 8, true, p.workspace_bytes);
+    if (found.empty()) return false;
+    plan.algorithm = found.front().algo;
+    if (recording) return true;
+    if (found.size() > 1) choose_fastest(plan, p, found, stream);
+    ProductCache::Algorithm words{};
+    std::memcpy(words.data(), &plan.algorithm, sizeof words);
+    cache.put(shape, words);
+    return true;
+}
+
+void Products::Library::in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream,
+                                 bool recording) {
+    auto const by_dtype = [&](auto f) { p.c.dtype == f32 ? f(float{}) : f(Bf16{}); };
+    auto const c = p.c;
+    auto* const bias = std::exchange(p.bias, nullptr);
+    auto* const before = std::exchange(p.before_gelu, nullptr);
+    if (before) p.c.data = before;
+    if (bias) {
+        // The product is added to the bias, so that the sum is rounded once.
+        by_dtype([&]<class T>(T) {
+            cuda::launch(queue, BiasRows<T>{reinterpret_cast<T*>(p.c.data), reinterpret_cast<T const*>(bias),
+                                            p.batch, p.m, p.n, c.stride, c.batch_stride, p.accumulate});
+        });
+        p.accumulate = true;
+    }
+    products.multiply(p, queue, stream, recording);
+    if (before)
+        by_dtype([&]<class T>(T) {
+            cuda::launch(queue, GeluRows<T>{reinterpret_cast<T const*>(before), reinterpret_cast<T*>(c.data),
+                                            p.batch, p.m, p.n, c.stride, c.batch_stride});
+        });
+}
+
+void Products::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording) {
+    auto p = product;
+    if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+    AlignedWorkspace workspace(p.workspace, p.workspace_bytes);
+    p.workspace = workspace.data, p.workspace_bytes = workspace.bytes;
+    auto told = [&] { return fmt::format("a product [{}, {}, {}] x {}", p.m, p.n, p.k, p.batch); };
+    check(p.k > 0, "{}: it sums over nothing", told());
+    check(p.batch <= std::numeric_limits<std::int32_t>::max(), "{}: too many at once", told());
+    check(!(p.accumulate && p.before_gelu), "{}: GELU of a sum over several products", told());
+    auto& library = *library_;
+    auto shape = shape_of(p, library.options.tf32);
+    auto known = library.plans.find(shape);
+    if (known == library.plans.end()) {
+        auto plan = describe(p, library.options.tf32);
+        plan.whole = may_be_whole(p) && library.choose(plan, p, shape, stream, recording);
+        check(plan.whole || p.bias || p.before_gelu, "{} of {}: cuBLASLt has no algorithm for it", told(),
+              name_of(p.a.dtype));
+        known = library.plans.emplace(std::move(shape), std::move(plan)).first;
+    }
+    if (!known->second.whole) return library.in_parts(*this, product, queue, stream, recording);
+    check_lt(library.run(known->second, p, p.c.data, stream), told());
+}
+
+}  // namespace plait::cuda

@@ -1,0 +1,145 @@
+#include "plait/ops/matmul.hpp"
+
+#include "cuda/launch.hpp"
+#include "cuda/rows.hpp"
+#include "cuda/rows/multiply.hpp"
+
+#include <algorithm>
+
+namespace plait::cuda {
+namespace {
+
+/// The product of term (a, b), of shapes as in ops/matmul.hpp, without its result.
+Multiplication product_of(ProductForm form, Buffer const& a, Buffer const& b) {
+    auto const a_columns = columns_of(a.meta.shape), b_columns = columns_of(b.meta.shape);
+    auto const a_rows = rows_of(a.meta.shape), b_rows = rows_of(b.meta.shape);
+    Multiplication p;
+    p.a = {.data = a.data, .dtype = a.meta.dtype, .stride = a_columns, .transposed = form == ProductForm::tn};
+    p.b = {.data = b.data, .dtype = b.meta.dtype, .stride = b_columns, .transposed = form == ProductForm::nt};
+    p.m = p.a.transposed ? a_columns : a_rows;
+    p.k = p.a.transposed ? a_rows : a_columns;
+    p.n = p.b.transposed ? b_rows : b_columns;
+    return p;
+}
+
+/// Rows at a time of a bf16 sum of several products, which is made in f32: as many as stay in the L2 cache.
+std::int64_t rows_at_once(std::int64_t n) {
+    return std::max<std::int64_t>(256, (8 << 20) / std::max<std::int64_t>(n, 1));
+}
+
+/// Whether a sum of products needs f32 scratch, so that it is rounded once.
+bool is_wide(Product const& op, DType out) { return op.terms > 1 && out == bf16; }
+
+}  // namespace
+
+void want_computable(KernelCall const& call, DType dtype) {
+    if (dtype != f32 && dtype != bf16) unsupported(call, dtype);
+}
+
+std::int64_t multiply_bytes(std::int64_t m, std::int64_t n, std::int64_t k) {
+    // A library knows no product over nothing, so that is one over a zero.
+    return product_workspace_bytes + (k == 0 ? padded(bytes_of(f32, std::max(m, n))) : 0);
+}
+void multiply(KernelCall const& call, std::byte* workspace, Multiplication p) {
+    if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+    p.workspace = workspace, p.workspace_bytes = product_workspace_bytes;
+    if (p.k == 0) {
+        auto* zeros = workspace + product_workspace_bytes;
+        call.queue->fill(zeros, 0, bytes_of(f32, std::max(p.m, p.n)));
+        p.k = 1;
+        p.a = {.data = zeros, .dtype = p.a.dtype, .stride = 1};
+        p.b = {.data = zeros, .dtype = p.a.dtype, .stride = p.n};
+    }
+    call.queue->multiply(p);
+}
+
+void product(KernelCall const& call) {
+    auto const& op = call.attributes<Product>();
+    auto const& y = call.out[0];
+    want_computable(call, call.in[0].meta.dtype);
+    bool const add = call.accumulate & 1, wide = is_wide(op, y.meta.dtype);
+    auto const n = columns_of(y.meta.shape), rows = rows_of(y.meta.shape);
+    auto const run = wide ? rows_at_once(n) : std::max<std::int64_t>(rows, 1);
+    auto* const sum = call.workspace;
+    auto* const scratch = sum + (wide ? padded(bytes_of(f32, std::min(rows, run) * n)) : 0);
+    for (std::int64_t first = 0; first < rows; first += run) {
+        auto const count = std::min(run, rows - first);
+        auto* const to = y.data + bytes_of(y.meta.dtype, first * n);
+        for (int term = 0; term < op.terms; ++term) {
+            auto i = 2 * static_cast<std::size_t>(term);
+            auto p = product_of(op.form, call.in[i], call.in[i + 1]);
+            // Only a sum that is no tn is cut, so these are rows of a.
+            if (count < rows) p.a.data += bytes_of(p.a.dtype, first * p.a.stride);
+            p.m = count;
+            p.c = {.data = wide ? sum : to, .dtype = wide ? f32 : y.meta.dtype, .stride = n};
+            p.accumulate = term > 0 || (add && !wide);
+            multiply(call, scratch, p);
+        }
+        if (wide)
+            launch(*call.queue, RoundSum{.x = reinterpret_cast<float const*>(sum),
+                                         .y = reinterpret_cast<Bf16*>(to),
+                                         .n = count * n,
+                                         .accumulate = add});
+    }
+}
+std::int64_t product_workspace(AnyOp const& op, Metas const& in, Metas const& out, int) {
+    auto const& o = *op.as<Product>();
+    auto const& y = out[0].shape;
+    auto const n = columns_of(y), rows = rows_of(y);
+    bool nothing = false;  // some term sums over nothing
+    for (std::size_t i = 0; i < in.size(); i += 2) nothing = nothing || in[i].elements() == 0;
+    auto bytes = multiply_bytes(rows, n, nothing ? 0 : 1);
+    return bytes +
+           (is_wide(o, out[0].dtype) ? padded(bytes_of(f32, std::min(rows, rows_at_once(n)) * n)) : 0);
+}
+
+void linear(KernelCall const& call) {
+    auto const &x = call.in[0], &b = call.in[2], &y = call.out[0];
+    want_computable(call, x.meta.dtype);
+    auto p = product_of(ProductForm::nt, x, call.in[1]);
+    p.c = {.data = y.data, .dtype = y.meta.dtype, .stride = p.n};
+    p.bias = b.data;
+    auto* scratch = call.workspace;
+    if (b.meta.dtype != y.meta.dtype) {
+        want_computable(call, b.meta.dtype);
+        // A library takes a bias of the result's dtype only.
+        Map<Copy, float, Bf16> narrow{
+            .x = {b.as<float const>()}, .y = {reinterpret_cast<Bf16*>(scratch)}, .n = p.n};
+        launch(*call.queue, narrow);
+        p.bias = scratch;
+        scratch += padded(bytes_of(bf16, p.n));
+    }
+    if (call.attributes<Linear>().epilogue == Epilogue::bias_gelu) p.before_gelu = call.out[1].data;
+    multiply(call, scratch, p);
+}
+std::int64_t linear_workspace(AnyOp const&, Metas const& in, Metas const& out, int) {
+    auto const n = columns_of(out[0].shape);
+    auto bytes = multiply_bytes(rows_of(out[0].shape), n, columns_of(in[0].shape));
+    return bytes + (in[2].dtype == out[0].dtype ? 0 : padded(bytes_of(bf16, n)));
+}
+
+void matmul(KernelCall const& call) {
+    auto const& op = call.attributes<MatMul>();
+    auto const &a = call.in[0], &b = call.in[1], &y = call.out[0];
+    want_computable(call, a.meta.dtype);
+    auto matrix = [](Buffer const& x, bool transposed) {
+        auto const& s = x.meta.shape;
+        return Matrix{.data = x.data,
+                      .dtype = x.meta.dtype,
+                      .stride = s[s.rank() - 1],
+                      .batch_stride = s[s.rank() - 2] * s[s.rank() - 1],
+                      .transposed = transposed};
+    };
+    auto size = [](Buffer const& x, int from_end) { return x.meta.shape[x.meta.shape.rank() - from_end]; };
+    Multiplication p;
+    p.a = matrix(a, op.transpose_a), p.b = matrix(b, op.transpose_b), p.c = matrix(y, false);
+    p.m = size(y, 2), p.n = size(y, 1), p.k = size(a, op.transpose_a ? 2 : 1);
+    p.batch = y.meta.shape.leading(y.meta.shape.rank() - 2).elements();
+    multiply(call, call.workspace, p);
+}
+std::int64_t matmul_workspace(AnyOp const&, Metas const& in, Metas const& out, int) {
+    auto const& s = out[0].shape;
+    return multiply_bytes(s[s.rank() - 2], s[s.rank() - 1], in[0].elements() == 0 ? 0 : 1);
+}
+
+}  // namespace plait::cuda

@@ -1,0 +1,148 @@
+#include "plait/ops/attention.hpp"
+#include "plait/ops/cache.hpp"
+#include "row_runs.hpp"
+
+using namespace tests;
+using plait::bf16, plait::f32;
+
+namespace {
+
+struct Sizes {
+    std::int64_t batch, length, keys, heads, kv_heads, dim;
+    bool causal;
+    std::int64_t shift = 0;
+};
+
+struct Inputs {
+    Numbers q, k, v, dout;
+    Inputs(plait::DType t, Sizes const& s)
+        : q(t, {s.batch, s.length, s.heads, s.dim}, 1, 2),
+          k(t, {s.batch, s.keys, s.kv_heads, s.dim}, 2, 2),
+          v(t, {s.batch, s.keys, s.kv_heads, s.dim}, 3),
+          dout(t, {s.batch, s.length, s.heads, s.dim}, 4) {}
+};
+
+void close(std::vector<Numbers> const& got, std::vector<Numbers> const& want) {
+    REQUIRE(got.size() == want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO("output " << i);
+        REQUIRE(got[i].meta() == want[i].meta());
+        REQUIRE(difference(got[i], want[i]) <= (want[i].meta().dtype == bf16 ? 0.008 : 1e-5));
+    }
+}
+
+/// One sequence of a batch, or one kv head and its query heads, of [batch, n, heads, dim].
+Numbers part(Numbers const& x, std::int64_t batch, std::int64_t first, std::int64_t count) {
+    auto const& s = x.meta().shape;
+    Numbers y({x.meta().dtype, {1, s[1], count, s[3]}});
+    for (std::int64_t i = 0; i < s[1]; ++i)
+        for (std::int64_t h = 0; h < count; ++h)
+            for (std::int64_t d = 0; d < s[3]; ++d)
+                y.set((i * count + h) * s[3] + d, x(((batch * s[1] + i) * s[2] + first + h) * s[3] + d));
+    return y;
+}
+
+}  // namespace
+
+TEST_CASE("a GPU's own attention and its gradient") {
+    for (auto t : {f32, bf16})
+        for (auto const& s : std::initializer_list<Sizes>{{1, 1, 1, 1, 1, 8, true},
+                                                          {2, 17, 17, 2, 2, 8, true},
+                                                          {1, 70, 70, 4, 2, 10, true},
+                                                          {1, 130, 130, 2, 1, 16, true, 1},
+                                                          {1, 66, 66, 1, 1, 64, true},
+                                                          {1, 33, 70, 2, 1, 20, false},
+                                                          {1, 70, 3, 1, 1, 72, true},
+                                                          {1, 40, 90, 2, 2, 10, true},
+                                                          {1, 20, 20, 1, 1, 136, true},
+                                                          {0, 5, 5, 1, 1, 8, true}}) {
+            CAPTURE(plait::name_of(t), s.batch, s.length, s.keys, s.heads, s.kv_heads, s.dim, s.causal);
+            Inputs x(t, s);
+            How how;
+            how.shift = s.shift;
+            auto want = run_kernel(plait::Attention{s.causal}, {x.q, x.k, x.v});
+            auto got = run_row(plait::Attention{s.causal}, {x.q, x.k, x.v}, how);
+            close(got, want);
+            std::vector<Numbers> in{x.q, x.k, x.v, want[0], want[1], x.dout};
+            close(run_row(plait::AttentionGradient{s.causal}, in, how),
+                  run_kernel(plait::AttentionGradient{s.causal}, in));
+        }
+}
+
+TEST_CASE("a kv head of a sequence has the bits that it has alone in a GPU's own attention") {
+    Sizes s{2, 70, 70, 4, 2, 12, true};
+    for (auto t : {f32, bf16}) {
+        Inputs x(t, s);
+        auto y = run_row(plait::Attention{}, {x.q, x.k, x.v});
+        auto d = run_row(plait::AttentionGradient{}, {x.q, x.k, x.v, y[0], y[1], x.dout});
+        auto q = part(x.q, 1, 2, 2), k = part(x.k, 1, 1, 1), v = part(x.v, 1, 1, 1);
+        auto alone = run_row(plait::Attention{}, {q, k, v});
+        CHECK(same_bits(alone[0], part(y[0], 1, 2, 2)));
+        auto gradient =
+            run_row(plait::AttentionGradient{}, {q, k, v, alone[0], alone[1], part(x.dout, 1, 2, 2)});
+        CHECK(same_bits(gradient[0], part(d[0], 1, 2, 2)));
+        CHECK(same_bits(gradient[1], part(d[1], 1, 1, 1)));
+        CHECK(same_bits(gradient[2], part(d[2], 1, 1, 1)));
+    }
+}
+
+TEST_CASE("a GPU's cache keeps rows and attends to them") {
+    struct Row {
+        plait::DType fresh, cache;
+        std::int64_t n, heads, kv_heads, dim, shift;
+    };
+    for (auto const& r : {Row{f32, f32, 3, 4, 2, 10, 0}, Row{f32, bf16, 1, 2, 2, 64, 0},
+                          Row{bf16, bf16, 4, 3, 1, 72, 1}, Row{bf16, f32, 2, 1, 1, 8, 0}}) {
+        CAPTURE(plait::name_of(r.fresh), plait::name_of(r.cache), r.n, r.dim);
+        std::int64_t slots = 3, length = 300, batch = 3;
+        Numbers cache(r.cache, {slots, length, r.kv_heads, r.dim}, 1),
+            fresh(r.fresh, {batch, r.n, r.kv_heads, r.dim}, 2), slot(plait::Meta{plait::i32, {batch}}),
+            positions(plait::Meta{plait::i32, {batch, r.n}});
+        // Sequences 0 and 2 share a slot, so some rows are named twice; some tokens are idle.
+        for (std::int64_t b = 0; b < batch; ++b) {
+            slot.set(b, b == 1 ? 0 : 2);
+            for (std::int64_t i = 0; i < r.n; ++i)
+                positions.set(b * r.n + i, b == 1 ? -static_cast<double>(i) : 255 + static_cast<double>(i));
+        }
+        How how;
+        how.shift = r.shift;
+        auto want = run_kernel(plait::CacheWrite{}, {cache, fresh, slot, positions});
+        auto got = run_row(plait::CacheWrite{}, {cache, fresh, slot, positions}, how);
+        CHECK(same_bits(got[0], want[0]));
+        how.in_place = plait::Alias{0, 0};
+        CHECK(same_bits(run_row(plait::CacheWrite{}, {cache, fresh, slot, positions}, how)[0], want[0]));
+        how.in_place = {};
+        if (r.fresh == bf16 && r.cache == f32) continue;
+        Numbers q(r.fresh, {batch, r.n, r.heads, r.dim}, 3, 2), v(r.cache, cache.meta().shape, 4);
+        std::vector<Numbers> in{q, want[0], v, slot, positions};
+        close(run_row(plait::CachedAttention{}, in, how),
+              run_kernel(plait::CachedAttention{}, in));
+    }
+}
+
+TEST_CASE("a slot or position outside a GPU's cache is a fault of its token") {
+    Numbers cache(f32, {2, 5, 1, 4}, 1), fresh(f32, {1, 3, 1, 4}, 2), q(f32, {1, 3, 1, 4}, 3);
+    auto refused = [&](double s, double position) {
+        Numbers slot(plait::Meta{plait::i32, {1}}), positions(plait::Meta{plait::i32, {1, 3}});
+        slot.set(0, s), positions.set(0, -1), positions.set(1, position), positions.set(2, -1);
+        auto place = [](plait::DeviceFault const& fault) {
+            return std::string(fault.what()).find("element 1") != std::string::npos;
+        };
+        try {
+            run_row(plait::CacheWrite{}, {cache, fresh, slot, positions});
+            return false;
+        } catch (plait::DeviceFault const& fault) {
+            if (!place(fault)) return false;
+        }
+        try {
+            run_row(plait::CachedAttention{}, {q, cache, cache, slot, positions});
+            return false;
+        } catch (plait::DeviceFault const& fault) {
+            return place(fault);
+        }
+    };
+    CHECK(!refused(1, 4));
+    CHECK(refused(1, 5));
+    CHECK(refused(2, 4));
+    CHECK(refused(-1, 0));
+}

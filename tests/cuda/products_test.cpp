@@ -1,0 +1,156 @@
+#include "plait/ops/loss.hpp"
+#include "plait/ops/matmul.hpp"
+#include "row_runs.hpp"
+
+#include <limits>
+
+using namespace tests;
+using plait::bf16, plait::f32;
+
+namespace {
+
+struct Sizes {
+    std::int64_t tokens, dim, vocab, chunk, classes = 0;
+};
+
+struct Inputs {
+    Numbers x, w, targets, dnll;
+    Inputs(plait::DType t, Sizes const& s)
+        : x(t, {s.tokens, s.dim}, 1, 3),
+          w(t, {s.vocab, s.dim}, 2),
+          targets(integers({s.tokens}, -1, s.classes ? s.classes : s.vocab)),
+          dnll(f32, {s.tokens}, 3) {
+        for (std::int64_t i = 0; i < s.tokens; i += 5) targets.set(i, -1 - static_cast<double>(i));
+        // Nobody may read rows of padding who has the whole vocabulary.
+        for (auto i = s.classes ? s.classes * s.dim : w.size(); i < w.size(); ++i)
+            w.set(i, std::numeric_limits<double>::quiet_NaN());
+    }
+};
+
+void close(std::vector<Numbers> const& got, std::vector<Numbers> const& want, double bound = 1e-5) {
+    REQUIRE(got.size() == want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO("output " << i);
+        REQUIRE(got[i].meta() == want[i].meta());
+        REQUIRE(difference(got[i], want[i]) <= (want[i].meta().dtype == bf16 ? 0.008 : bound));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a GPU's products of any form, terms and sizes") {
+    using plait::ProductForm;
+    for (auto t : {f32, bf16})
+        for (auto form : {ProductForm::nt, ProductForm::nn, ProductForm::tn})
+            for (auto [m, n, k, terms] : {std::array<std::int64_t, 4>{5, 7, 3, 1},
+                                          {300, 65537, 2, 3},
+                                          {9, 4, 0, 2},
+                                          {0, 3, 2, 1},
+                                          {1, 33, 40, 2}}) {
+                if (m == 300 && form != ProductForm::nt) continue;  // the one that is cut into rows
+                CAPTURE(plait::name_of(t), plait::name_of(form), m, n, k, terms);
+                std::vector<Numbers> in;
+                for (std::int64_t i = 0; i < terms; ++i) {
+                    auto seed = static_cast<std::uint64_t>(2 * i + 1);
+                    bool left = form == ProductForm::tn, right = form == ProductForm::nt;
+                    in.emplace_back(t, left ? plait::Shape{k, m} : plait::Shape{m, k}, seed);
+                    in.emplace_back(t, right ? plait::Shape{n, k} : plait::Shape{k, n}, seed + 1);
+                }
+                plait::Product op{form, static_cast<int>(terms)};
+                auto want = run_kernel(op, in);
+                close({run_row(op, in)}, want);
+                How how;
+                how.accumulate = 1;
+                how.before = {Numbers(want[0].meta().dtype, {m, n}, 99)};
+                close(run_row(op, in, how), run_kernel(op, in, how));
+            }
+}
+
+TEST_CASE("a GPU's linear layers take a bias of either dtype, and no columns") {
+    using plait::Epilogue;
+    for (auto [t, b] : {std::pair{f32, f32}, std::pair{bf16, f32}, std::pair{bf16, bf16}})
+        for (auto epilogue : {Epilogue::bias, Epilogue::bias_gelu})
+            for (std::int64_t k : {0, 5}) {
+                std::vector<Numbers> in{Numbers(t, {2, 3, k}, 1), Numbers(t, {7, k}, 2), Numbers(b, {7}, 3)};
+                close(run_row(plait::Linear{epilogue}, in), run_kernel(plait::Linear{epilogue}, in));
+            }
+}
+
+TEST_CASE("a GPU's chunked loss") {
+    for (auto t : {f32, bf16})
+        for (auto const& s :
+             {Sizes{1, 4, 3, 1024}, Sizes{10, 16, 33, 4}, Sizes{7, 20, 9001, 3}, Sizes{20, 8, 40, 7, 29}}) {
+            CAPTURE(plait::name_of(t), s.tokens, s.dim, s.vocab, s.chunk);
+            Inputs in(t, s);
+            plait::LinearCrossEntropy loss{s.chunk, s.classes};
+            auto want = run_kernel(loss, {in.x, in.w, in.targets});
+            close(run_row(loss, {in.x, in.w, in.targets}), want);
+
+            plait::LinearCrossEntropyGradient gradient{s.chunk, s.classes};
+            std::vector<Numbers> all{in.x, in.w, in.targets, want[1], in.dnll};
+            // dlogits are rounded to bf16 before the products.
+            auto const bound = t == bf16 ? 0.004 : 1e-5;
+            close(run_row(gradient, all), run_kernel(gradient, all), bound);
+
+            plait::LinearCrossEntropyStep step{s.chunk, s.classes};
+            std::vector<Numbers> first{in.x, in.w, in.targets, in.dnll};
+            close(run_row(step, first), run_kernel(step, first), bound);
+            How how;
+            how.accumulate = 0b1000;
+            for (auto const& y : run_kernel(step, first))
+                how.before.emplace_back(y.meta().dtype, y.meta().shape, 9);
+            close(run_row(step, first, how), run_kernel(step, first, how), bound);
+        }
+}
+
+TEST_CASE("blocks of a vocabulary on a GPU") {
+    for (auto t : {f32, bf16})
+        for (auto [tokens, vocab, blocks, classes] :
+             {std::array<std::int64_t, 4>{10, 33, 3, 0}, {9, 40, 4, 21}, {5, 24, 1, 0}}) {
+            CAPTURE(plait::name_of(t), vocab, blocks, classes);
+            Inputs in(t, {tokens, 12, vocab, 4, classes});
+            plait::LinearLossBlocks op{4, classes, blocks};
+            auto want = run_kernel(op, {in.x, in.w, in.targets}),
+                 whole = run_row(op, {in.x, in.w, in.targets});
+            // Infinities stand in the same places.
+            for (std::size_t k = 0; k < 2; ++k)
+                for (std::int64_t i = 0; i < want[k].size(); ++i) {
+                    if (std::isinf(want[k](i))) CHECK(whole[k](i) == want[k](i));
+                    else CHECK(whole[k](i) == Approx(want[k](i)).margin(1e-4));
+                }
+            // Each block where it is made, and its gradients. Padding is zeros there.
+            for (std::int64_t b = 0; b < blocks; ++b) {
+                auto const rows = vocab / blocks;
+                Numbers w({t, {rows, 12}});
+                for (std::int64_t i = 0; i < w.size(); ++i) {
+                    auto x = in.w(b * w.size() + i);
+                    w.set(i, std::isnan(x) ? 0 : x);
+                }
+                How how;
+                how.in_blocks = {{}, {{b * rows, 0}, {vocab, 12}}};
+                auto one =
+                    run_row(plait::LinearLossBlocks{4, classes, 1}, {in.x, w, in.targets}, how);
+                for (std::size_t k = 0; k < 2; ++k)
+                    for (std::int64_t i = 0; i < tokens; ++i) CHECK(one[k](i) == whole[k](i * blocks + b));
+                Numbers lse(f32, {tokens}, 5);
+                plait::LinearCrossEntropyGradient gradient{4, classes};
+                std::vector<Numbers> all{in.x, w, in.targets, lse, in.dnll};
+                close(run_row(gradient, all, how), run_kernel(gradient, all, how),
+                      t == bf16 ? 0.004 : 1e-5);
+            }
+        }
+}
+
+TEST_CASE("a target beyond the classes is a fault of its token on a GPU") {
+    Sizes s{9, 4, 11, 4, 10};
+    Inputs in(f32, s);
+    in.targets.set(6, 10);
+    for (auto const& op : {plait::AnyOp(plait::LinearCrossEntropy{s.chunk, s.classes}),
+                           plait::AnyOp(plait::LinearLossBlocks{s.chunk, s.classes, 1})})
+        try {
+            run_row(op, {in.x, in.w, in.targets});
+            FAIL("not noticed");
+        } catch (plait::DeviceFault const& fault) {
+            CHECK(std::string(fault.what()).find("element 6") != std::string::npos);
+        }
+}
