@@ -117,9 +117,9 @@ using Table = Kernels<
     Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
     AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
     AdamW<Bf16, float, float>,
-    // the machine's own: how far a stream is, what a library leaves of a product
-    Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>,
     // sums over ranks in one order
-    TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>>;
+    TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>,
+    // the machine's own: how far a stream is, what a library leaves of a product
+    Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>>;
 
 }  // namespace plait::cuda
