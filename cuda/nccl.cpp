@@ -1,5 +1,7 @@
 #include "cuda/nccl.hpp"
 
+#ifdef PLAIT_HAS_NCCL
+
 #include "plait/comm/progress.hpp"
 
 #include <algorithm>
@@ -7,12 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
-
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <unistd.h>
 
 #include <nccl.h>
 
@@ -295,30 +291,6 @@ class NcclWire final : public Wire {
     std::unique_ptr<Comm> comm_;
 };
 
-std::string host_name() {
-    char name[256] = "";
-    ::gethostname(name, sizeof name - 1);
-    return name;
-}
-
-/// The addresses that others can reach this host at, its own last.
-std::string addresses() {
-    std::string all;
-    ifaddrs* first = nullptr;
-    if (::getifaddrs(&first) == 0) {
-        for (auto* one = first; one; one = one->ifa_next) {
-            if (!one->ifa_addr || one->ifa_addr->sa_family != AF_INET || !(one->ifa_flags & IFF_UP) ||
-                (one->ifa_flags & IFF_LOOPBACK))
-                continue;
-            char text[INET_ADDRSTRLEN];
-            auto const* in = reinterpret_cast<sockaddr_in const*>(one->ifa_addr);
-            if (::inet_ntop(AF_INET, &in->sin_addr, text, sizeof text)) all += std::string(text) + ",";
-        }
-        ::freeifaddrs(first);
-    }
-    return all + "127.0.0.1";
-}
-
 void set_unless_set(char const* name, std::string const& value) { ::setenv(name, value.c_str(), 0); }
 
 /// NCCL refuses two ranks on one GPU, unless it takes them for two hosts. Before its first call.
@@ -350,47 +322,12 @@ void tell_shared_gpus_apart(StreamWorld& world) {
 
 }  // namespace
 
+bool nccl_available() { return true; }
+
 std::string nccl_version() {
     int version = 0;
     ncclGetVersion(&version);
     return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
-}
-
-Meeting meet_by_environment() {
-    Meeting m{.place = place_of_environment(), .server = nullptr};
-    if (m.place.rank == 0 && m.place.size > 1) {
-        m.server = std::make_unique<BoardServer>(m.place.port, m.place.size);
-        m.place.host = "127.0.0.1";
-    }
-    return m;
-}
-
-Meeting meet_over(Communicator& world) {
-    Meeting m;
-    m.place.rank = world.rank(), m.place.size = world.size();
-    if (world.size() == 1) return m;
-    // Where rank 0 listens, and on which host each rank is.
-    constexpr std::size_t most = 1024;
-    std::vector<std::uint8_t> where(most), host(256),
-        hosts(host.size() * static_cast<std::size_t>(world.size()));
-    if (world.rank() == 0) {
-        m.server = std::make_unique<BoardServer>(0, world.size());
-        auto text = fmt::format("{} {}", m.server->port(), addresses());
-        check(text.size() < most, "this host has too many addresses");
-        std::copy(text.begin(), text.end(), where.begin());
-    }
-    world.broadcast(std::span(where), 0).wait();
-    std::string text(reinterpret_cast<char const*>(where.data()));
-    auto const blank = text.find(' ');
-    m.place.port = std::stoi(text.substr(0, blank));
-    m.place.host = text.substr(blank + 1);
-    auto const name = host_name();
-    std::copy_n(name.begin(), std::min(name.size(), host.size()), host.begin());
-    world.all_gather(std::span(host), std::span(hosts)).wait();
-    for (int r = 0; r < world.rank(); ++r)
-        m.place.local_rank += std::equal(host.begin(), host.end(),
-                                         hosts.begin() + r * static_cast<std::ptrdiff_t>(host.size()));
-    return m;
 }
 
 std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine> machine, Meeting meeting,
@@ -408,3 +345,19 @@ std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine> machine, 
 }
 
 }  // namespace plait::cuda
+
+#else
+
+namespace plait::cuda {
+
+bool nccl_available() { return false; }
+
+std::string nccl_version() { return ""; }
+
+std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine>, Meeting, StreamOptions) {
+    fail<UsageError>("this build has no NCCL: configure with PLAIT_CUDA=ON and PLAIT_NCCL=ON");
+}
+
+}  // namespace plait::cuda
+
+#endif

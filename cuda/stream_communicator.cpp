@@ -36,9 +36,8 @@ StreamCommunicator::StreamCommunicator(std::shared_ptr<StreamWorld> world, std::
       part_(context_ != "w"),
       exceptions_(std::uncaught_exceptions()),
       wire_(wire ? &world_->keep(std::move(wire)) : nullptr),
-      track_(world_->machine(), world_->numbers(), context_, rank, members_.name) {
+      track_(*world_, context_, rank, members_) {
     check(size() == 1 || wire_, "{}: {} ranks without a wire", name(), size());
-    world_->add(track_, members_);
     poll_ = world_->add_poll([this] { advance(); });
 }
 
@@ -49,15 +48,6 @@ StreamCommunicator::~StreamCommunicator() {
     for (auto const& weak : posted_) {
         if (auto ticket = weak.lock()) ticket->settle();
     }
-    // The GPU may still write marks and staging.
-    auto end = [&](Track& track) {
-        try {
-            track.finish();
-        } catch (std::exception const&) {}
-        world_->remove(track);
-    };
-    end(track_);
-    for (auto const& [way, m] : messages_) end(m->track);
     world_->remove_poll(poll_);
 }
 
@@ -85,15 +75,12 @@ StreamCommunicator::Staging* StreamCommunicator::staging(std::int64_t bytes) {
 }
 
 StreamCommunicator::Messages& StreamCommunicator::messages(int peer, bool sends) {
-    auto& m = messages_[{peer, sends}];
-    if (m) return *m;
+    std::pair const key(peer, sends);
+    if (auto it = messages_.find(key); it != messages_.end()) return *it->second;
     auto way = sends ? fmt::format("{}>{}", rank(), peer) : fmt::format("{}>{}", peer, rank());
     auto& lane = world_->keep(wire_->lane(peer, sends));
-    m.reset(new Messages{.track = Track(world_->machine(), world_->numbers(), context_ + "/" + way, rank(),
-                                        fmt::format("{} {}", name(), way)),
-                         .lane = lane});
-    world_->add(m->track, members_);
-    return *m;
+    auto made = std::make_unique<Messages>(*world_, lane, context_ + "/" + way, rank(), members_);
+    return *(messages_[key] = std::move(made));
 }
 
 Pending StreamCommunicator::start(Call call, ConstView in, View out) {

@@ -47,6 +47,8 @@ class StreamCommunicator final : public Communicator {
         bool taken = false;
     };
     struct Messages {  // with one rank, one way
+        Messages(StreamWorld& world, Lane& l, std::string context, int rank, Members const& members)
+            : track(world, std::move(context), rank, members), lane(l) {}
         Track track;
         Lane& lane;
         std::uint64_t count = 0;
@@ -84,16 +86,17 @@ class StreamCommunicator final : public Communicator {
     bool const part_;
     int const exceptions_;
     Wire* const wire_;
-    Track track_;
     Sequence sequence_;
     std::uint64_t collectives_ = 0, checks_ = 0;
     int host_calls_ = 0, poll_ = 0;
-    std::map<std::pair<int, bool>, std::unique_ptr<Messages>> messages_;  // by peer, and whether sent
     std::list<Staging> staging_;
     std::vector<std::shared_ptr<std::byte[]>> scratch_;  // the last is the largest; recordings use the others
     std::int64_t scratch_bytes_ = 0;
     std::vector<std::string> old_keys_;
     std::vector<std::weak_ptr<StreamTicket>> posted_;
+    // They wait for the GPU when they go, before the memory that it may still write.
+    Track track_;
+    std::map<std::pair<int, bool>, std::unique_ptr<Messages>> messages_;  // by peer, and whether sent
 };
 
 }  // namespace plait::cuda

@@ -29,16 +29,25 @@ CommunicationError read_failure(std::istringstream& in) {
 
 }  // namespace
 
-Track::Track(Machine& machine, std::byte* numbers, std::string of, int rank_in_it, std::string const& what)
+Track::Track(StreamWorld& world, std::string of, int rank_in_it, Members its_members)
     : context(std::move(of)),
       rank(rank_in_it),
-      stream(machine.add_stream(what)),
-      machine_(machine),
-      numbers_(numbers),
-      marker_(machine.add_stream(what + " marks")),
-      marks_(machine.allocate_host(8)),
+      members(std::move(its_members)),
+      stream(world.take_stream(context)),
+      world_(world),
+      marker_(world.take_stream(context + " marks")),
+      marks_(world.machine().allocate_host(8)),
       calls_(mark_count) {
     std::memset(marks_.get(), 0, 8);
+    world_.add(*this);
+}
+
+Track::~Track() {
+    try {
+        world_.machine().finish(world_.machine().record(marker_));
+    } catch (std::exception const&) {}
+    world_.remove(*this);
+    world_.spare_streams_.insert(world_.spare_streams_.end(), {stream, marker_});
 }
 
 void Track::begin(Call const& call, Machine::Event before) {
@@ -47,19 +56,21 @@ void Track::begin(Call const& call, Machine::Event before) {
         std::lock_guard lock(mutex_);
         calls_[present_ - 1] = call;
     }
-    machine_.wait(stream, before);
-    mark(0, machine_.record(stream));
+    auto& machine = world_.machine();
+    machine.wait(stream, before);
+    mark(0, machine.record(stream));
 }
 
 Machine::Event Track::end() {
-    auto event = machine_.record(stream);
+    auto event = world_.machine().record(stream);
     mark(1, event);
     return event;
 }
 
 void Track::mark(int which, Machine::Event at) {
-    machine_.wait(marker_, at);
-    machine_.copy_out(marker_, marks_.get() + 4 * which, numbers_ + std::int64_t{4} * present_, 4);
+    auto& machine = world_.machine();
+    machine.wait(marker_, at);
+    machine.copy_out(marker_, marks_.get() + 4 * which, world_.numbers() + std::int64_t{4} * present_, 4);
 }
 
 Track::Marks Track::marks() const {
@@ -194,14 +205,21 @@ void StreamWorld::wait(std::function<bool()> const& done, std::function<void()> 
     }
 }
 
-void StreamWorld::add(Track& track, Members const& members) {
+void StreamWorld::add(Track& track) {
     std::lock_guard lock(mutex_);
-    watched_.push_back({.track = &track, .members = members});
+    watched_.push_back({.track = &track});
 }
 
 void StreamWorld::remove(Track& track) {
     std::lock_guard lock(mutex_);
     watched_.remove_if([&](Watched const& w) { return w.track == &track; });
+}
+
+Machine::Stream StreamWorld::take_stream(std::string const& name) {
+    if (spare_streams_.empty()) return machine_->add_stream(name);
+    auto stream = spare_streams_.back();
+    spare_streams_.pop_back();
+    return stream;
 }
 
 int StreamWorld::add_poll(std::function<void()> poll) {
@@ -260,14 +278,14 @@ std::string StreamWorld::status() const {
         auto const marks = w.track->marks();
         auto const call = w.track->call_of(marks.began);
         text += fmt::format("{} {} {} {}: {}, {}\n", w.track->context, marks.began, marks.ended,
-                            w.members.name, to_string(call), number_text(call));
+                            w.track->members.name, to_string(call), number_text(call));
     }
     return text;
 }
 
 void StreamWorld::overdue(Watched const& w, bool may_wait) {
     auto const call = w.track->call_of(w.marks.began);
-    std::vector<int> all(static_cast<std::size_t>(w.members.size())), late, there, idle;
+    std::vector<int> all(static_cast<std::size_t>(w.track->members.size())), late, there, idle;
     for (std::size_t r = 0; r < all.size(); ++r) all[r] = static_cast<int>(r);
     std::vector<int> const asked = call.is_message() ? std::vector{std::min(w.track->rank, call.peer),
                                                                    std::max(w.track->rank, call.peer)}
@@ -283,9 +301,9 @@ void StreamWorld::overdue(Watched const& w, bool may_wait) {
                 continue;
             }
             std::chrono::duration<double> const left = end - Clock::now();
-            auto answer =
-                board_->get(fmt::format("status/{}/{}", number, w.members.world[static_cast<std::size_t>(r)]),
-                            std::max(0.0, left.count()));
+            auto answer = board_->get(
+                fmt::format("status/{}/{}", number, w.track->members.world[static_cast<std::size_t>(r)]),
+                std::max(0.0, left.count()));
             check();
             std::istringstream lines(answer ? answer->front() : "");
             bool in_it = false;
@@ -305,7 +323,7 @@ void StreamWorld::overdue(Watched const& w, bool may_wait) {
             }
             late.push_back(r);
             if (in_other.empty()) idle.push_back(r);
-            else more += fmt::format("; {} waits in{}", w.members.rank(r), in_other);
+            else more += fmt::format("; {} waits in{}", w.track->members.rank(r), in_other);
         }
     }
     if (late.empty())
@@ -313,11 +331,11 @@ void StreamWorld::overdue(Watched const& w, bool may_wait) {
             fmt::format(
                 "{}: {}, {}, does not end after {:.3g} s, though all its ranks are in it: a link or a "
                 "GPU has failed",
-                w.members.name, to_string(call), number_text(call), options_.limit_seconds),
-            w.members.world, rank()));
+                w.track->members.name, to_string(call), number_text(call), options_.limit_seconds),
+            w.track->members.world, rank()));
     // A rank that waits itself is not what is missing; those who wait for the missing one will tell.
     if (idle.empty() && may_wait) return;
-    fail(w.members.missing(idle.empty() ? late : idle, there, call, options_.limit_seconds, more));
+    fail(w.track->members.missing(idle.empty() ? late : idle, there, call, options_.limit_seconds, more));
 }
 
 }  // namespace plait::cuda

@@ -27,20 +27,23 @@ struct StreamOptions {
     std::int64_t scratch_bytes = std::int64_t{64} << 20;
 };
 
+class StreamWorld;
+
 /// A stream for the calls of one kind, and how far the GPU has come in them: it writes the number of the call
 /// that it begins, and of the one that it has ended, beside the stream, so that no call waits for that.
 class Track {
   public:
-    /// `numbers` of the world. `context` and `rank` tell whose calls, `what` names the stream for people.
-    Track(Machine& machine, std::byte* numbers, std::string context, int rank, std::string const& what);
+    /// `context` and `rank` tell whose calls, `members` are those of the communicator.
+    Track(StreamWorld& world, std::string context, int rank, Members members);
+    /// Waits for what was put on the stream, unless the world has failed.
+    ~Track();
+    Track(Track const&) = delete;
+    Track& operator=(Track const&) = delete;
 
     /// Everything that is put on the stream between begin and end belongs to `call`, and comes after
     /// `before`.
     void begin(Call const& call, Machine::Event before);
     Machine::Event end();
-
-    /// Waits here until the GPU has done all of it.
-    void finish() { machine_.finish(machine_.record(marker_)); }
 
     struct Marks {
         std::uint32_t began = 0, ended = 0;
@@ -56,6 +59,7 @@ class Track {
 
     std::string const context;
     int const rank;
+    Members const members;
     Machine::Stream const stream;
 
     /// Calls that are told apart.
@@ -64,8 +68,7 @@ class Track {
   private:
     void mark(int which, Machine::Event at);
 
-    Machine& machine_;
-    std::byte* numbers_;
+    StreamWorld& world_;
     Machine::Stream const marker_;
     std::shared_ptr<std::byte[]> marks_;
     std::uint32_t present_ = 0;
@@ -103,9 +106,6 @@ class StreamWorld {
     /// limit.
     void wait(std::function<bool()> const& done, std::function<void()> const& overdue);
 
-    /// Tracks are looked after until they are removed.
-    void add(Track& track, Members const& members);
-    void remove(Track& track);
     /// `poll` is called while this rank waits for anything.
     int add_poll(std::function<void()> poll);
     void remove_poll(int number) { polls_.erase(number); }
@@ -116,14 +116,18 @@ class StreamWorld {
     Lane& keep(std::unique_ptr<Lane> lane);
 
   private:
+    friend Track;
     using Clock = std::chrono::steady_clock;
     struct Watched {
         Track* track;
-        Members members;
         Track::Marks marks{};  // as they were last seen
         Clock::time_point since{};
     };
 
+    void add(Track& track);
+    void remove(Track& track);
+    /// One that no track has any more, or a new one: streams are few, and none can be given back.
+    Machine::Stream take_stream(std::string const& name);
     void watch(double waited);
     void look();
     /// Finds out who is missing from what `watched` waits in. With `may_wait` others may be left to tell.
@@ -140,6 +144,7 @@ class StreamWorld {
     std::shared_ptr<std::byte[]> numbers_;
     std::vector<std::unique_ptr<Wire>> wires_;
     std::vector<std::unique_ptr<Lane>> lanes_;
+    std::vector<Machine::Stream> spare_streams_;
     std::map<int, std::function<void()>> polls_;
     int next_poll_ = 0, watcher_ = 0;
     bool aborted_ = false;

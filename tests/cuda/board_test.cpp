@@ -1,6 +1,9 @@
 #include "cuda/board.hpp"
 
 #include "cuda/board_frames.hpp"
+#include "cuda/meeting.hpp"
+#include "plait/comm/self.hpp"
+#include "plait/comm/threads.hpp"
 
 #include "catch.hpp"
 
@@ -185,4 +188,18 @@ TEST_CASE("a process finds its place in the environment") {
     CHECK_THROWS_WITH(with({{"RANK", "one"}, {"WORLD_SIZE", "2"}}),
                       "RANK=one: should be a number from 0 to 1048576");
     CHECK_THROWS_AS(with({{"MASTER_PORT", "99999"}}), UsageError);
+}
+
+TEST_CASE("ranks of a communicator that is there find the board over it") {
+    run_ranks(3, [](Communicator& world) {
+        auto meeting = meet_over(world);
+        check(meeting.place.rank == world.rank() && meeting.place.size == 3, "its place");
+        check(meeting.place.local_rank == world.rank(), "all are on this host");
+        check((meeting.server != nullptr) == (world.rank() == 0), "rank 0 serves");
+        Board board(meeting.place, 5);
+        check(board.append("here", "") <= 3 && board.get("here", 5, 3), "all have come");
+        world.barrier().wait();
+    });
+    SelfCommunicator alone;
+    CHECK(!meet_over(alone).server);
 }

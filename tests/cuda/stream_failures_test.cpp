@@ -175,8 +175,8 @@ TEST_CASE("of ranks that wait for each other the one that waits for nobody is mi
             one.machine.finish();
         },
         impatient(0.4));
-    for (auto const& f : failures)
-        CHECK_THAT(f,
+    for (int r : {0, 2})
+        CHECK_THAT(failures[static_cast<std::size_t>(r)],
                    ContainsSubstring("world: rank 1 is missing from ") &&
                        (ContainsSubstring("recv of 8 f32 from rank 1, message 2, where rank 2 waits") ||
                         ContainsSubstring("; rank 2 waits in world: recv of 8 f32 from rank 1, message 2")));
