@@ -4,14 +4,6 @@
 
 namespace plait::cuda {
 
-bool nccl_available() {
-#ifdef PLAIT_HAS_NCCL
-    return true;
-#else
-    return false;
-#endif
-}
-
 void run_nccl(std::shared_ptr<Machine> gpu, std::function<void(Communicator&)> const& f,
               NcclOptions options) {
     // MPI's world stays to the end: the launcher waits for it.

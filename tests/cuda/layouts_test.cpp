@@ -2,6 +2,7 @@
 
 #include "catch.hpp"
 #include "laws/ranks.hpp"
+#include "plait/cuda/device.hpp"
 
 using namespace tests;
 

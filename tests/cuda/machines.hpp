@@ -1,5 +1,6 @@
 #pragma once
 
+#include "catch.hpp"
 #include "cuda/host/machine.hpp"
 #include "plait/cuda/device.hpp"
 
