@@ -113,7 +113,7 @@ struct AttentionKeyGradient {
     using Tiles = AttentionTiles<T, columns>;
     using Shared = typename Tiles::Shared;
     static constexpr int threads = Tiles::threads, tile = Tiles::tile, own = Tiles::own;
-    static constexpr int blocks_per_sm = 2;
+    static constexpr int blocks_per_sm = 1;
 
     AttentionShape shape;
     T const *q, *k, *v, *dout;
@@ -147,13 +147,11 @@ struct AttentionKeyGradient {
             for (auto i = s.causal ? first : 0; i < s.length; i += tile) {
                 typename Tiles::Scores p, d;
                 Tiles::scores(block, shared, keys, queries.from(i), p);
-                float less[4];
                 PLAIT_UNROLL
                 for (int c = 0; c < 4; ++c) {
                     auto query = i + Tiles::first_column(block) + 16 * c;
                     bool here = query < s.length;
                     float shift = here ? lse[s.row_at(b, head) + query] : 0.0f;
-                    less[c] = here ? delta[s.row_at(b, head) + query] : 0.0f;
                     PLAIT_UNROLL
                     for (int r = 0; r < own; ++r) {
                         bool counts = here && key + r < s.keys && (!s.causal || key + r <= query);
@@ -162,19 +160,25 @@ struct AttentionKeyGradient {
                 }
                 Tiles::add(block, shared, p, gradients.from(i), column, to_values);
                 Tiles::scores(block, shared, values, gradients.from(i), d);
+                // p is still among the weights, which takes fewer registers.
                 PLAIT_UNROLL
-                for (int r = 0; r < own; ++r) PLAIT_UNROLL
-                for (int c = 0; c < 4; ++c) d[r][c] = p[r][c] * (d[r][c] - less[c]) * scale;
+                for (int c = 0; c < 4; ++c) {
+                    auto query = i + Tiles::first_column(block) + 16 * c;
+                    float less = query < s.length ? delta[s.row_at(b, head) + query] : 0.0f;
+                    PLAIT_UNROLL
+                    for (int r = 0; r < own; ++r)
+                        d[r][c] = *Tiles::weight(block, shared, r, c) * (d[r][c] - less);
+                }
                 Tiles::add(block, shared, d, queries.from(i), column, to_keys);
             }
         }
-        float by[own];
+        float by[own], scaled[own];
         PLAIT_UNROLL
-        for (int r = 0; r < own; ++r) by[r] = 1.0f;
+        for (int r = 0; r < own; ++r) by[r] = 1.0f, scaled[r] = scale;
         auto rows_of = [&](T* data) {
             return HeadRows<T>{data + of_kv, s.kv_row(), s.keys, s.dim, wide}.from(first);
         };
-        Tiles::write(block, to_keys, by, rows_of(dk), column);
+        Tiles::write(block, to_keys, scaled, rows_of(dk), column);
         Tiles::write(block, to_values, by, rows_of(dv), column);
     }
 };

@@ -110,6 +110,11 @@ struct AttentionTiles {
         }
     }
 
+    /// Where `add` leaves the thread's weight [r][c] until the next one.
+    PLAIT_DEVICE static float* weight(Block const& block, Shared& shared, int r, int c) {
+        return shared.weights + (first_row(block) + r) * padded_tile + first_column(block) + 16 * c;
+    }
+
     /// sums += weights[own rows][other rows] * x[other rows][columns from `first` on], of `rows` other rows.
     PLAIT_DEVICE static void add(Block const& block, Shared& shared, Scores const& weights,
                                  HeadRows<T const> const& x, int first, Sums& sums) {
@@ -117,9 +122,7 @@ struct AttentionTiles {
         block.barrier();  // the weights before are read
         PLAIT_UNROLL
         for (int r = 0; r < own; ++r) PLAIT_UNROLL
-        for (int c = 0; c < 4; ++c)
-            shared.weights[(first_row(block) + r) * padded_tile + first_column(block) + 16 * c] =
-                weights[r][c];
+        for (int c = 0; c < 4; ++c) *weight(block, shared, r, c) = weights[r][c];
         int rows = static_cast<int>(smaller<std::int64_t>(tile, x.rows));
         for (int j = 0; j < rows; j += rows_at_once) {
             if (j > 0) block.barrier();  // the rows before are read
