@@ -27,12 +27,14 @@ Gpu::Gpu(GpuOptions const& options) : options_(options), device_(take_device(opt
 }
 
 Gpu::~Gpu() {
-    end_range();
-#ifdef PLAIT_HAS_CUDNN
-    if (lost_) attention_->abandon();
-#endif
     // What fails here has been told of.
     static_cast<void>(cudaSetDevice(device_.number));
+    end_range();
+    settle();
+#ifdef PLAIT_HAS_CUDNN
+    if (lost_) attention_->abandon();
+    attention_.reset();
+#endif
     products_.reset();
     faults_.reset();
     for (auto const& e : events_) static_cast<void>(cudaEventDestroy(e.event));

@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace plait::cuda {
@@ -73,6 +74,7 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     int add_watcher(std::function<void(double)> watcher) override;
     void remove_watcher(int number) override { watchers_.erase(number); }
     void* native(Stream stream) override;
+    std::pair<int, int> under_way() const override;
 
   private:
     friend GpuQueue;
@@ -116,7 +118,7 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     [[noreturn]] void lose(cudaError_t error);
     void wait_while(std::function<cudaError_t()> const& asked);
     void replay(cudaGraphExec_t graph);
-    /// Waits for what runs, whatever comes of it.
+    /// Waits for what runs, whatever comes of it, and not for ever.
     void settle() noexcept;
     void end_range();
 

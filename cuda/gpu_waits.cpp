@@ -51,8 +51,7 @@ void Gpu::forget_marks() {
     for (auto& s : streams_) s.group = -1;
 }
 
-void Gpu::lose(cudaError_t error) {
-    static_cast<void>(cudaGetLastError());
+std::pair<int, int> Gpu::under_way() const {
     int first = std::numeric_limits<int>::max(), last = -1;
     for (std::size_t s = 0; s < streams_.size(); ++s)
         if (auto mark = static_cast<int>(marks_[s]); mark > 0) {
@@ -60,12 +59,18 @@ void Gpu::lose(cudaError_t error) {
             last = std::max(last, mark * options_.instructions_per_mark - 1);
         }
     if (!replayed_ && last_asked_ >= 0) {
-        first = std::max(last < 0 ? 0 : first, first_asked_);
+        // Of what was asked for one by one the ends are known, also before the first mark.
+        first = last < 0 ? first_asked_ : std::max(first, first_asked_);
         last = last < 0 ? last_asked_ : std::min(last, last_asked_);
     }
     last = std::min(last, largest_);
-    if (first > last) first = last = -1;
+    return first <= last ? std::pair{first, last} : std::pair{-1, -1};
+}
+
+void Gpu::lose(cudaError_t error) {
+    static_cast<void>(cudaGetLastError());
     recording_ = false;
+    auto [first, last] = under_way();
     lost_.emplace(
         fmt::format("{}: {} ({})", device_.name, cudaGetErrorString(error), cudaGetErrorName(error)), first,
         last);
@@ -90,7 +95,8 @@ void Gpu::wait_while(std::function<cudaError_t()> const& asked) {
             look = now + 5ms;
             auto seconds = std::chrono::duration<double>(now - start).count();
             auto watchers = watchers_;  // one may take itself away
-            for (auto const& [number, watcher] : watchers) watcher(seconds);
+            for (auto const& [number, watcher] : watchers)
+                if (watchers_.contains(number)) watcher(seconds);
         }
         if (now - start > 200us) std::this_thread::sleep_for(20us);
     }
@@ -99,8 +105,12 @@ void Gpu::wait_while(std::function<cudaError_t()> const& asked) {
 
 void Gpu::settle() noexcept {
     if (lost_ || recording_) return;
+    constexpr std::chrono::seconds longest(10);
+    auto const start = Clock::now();
     try {
-        wait_while([&] { return cudaStreamQuery(at(kernels).stream); });
+        for (auto const& s : streams_)
+            wait_while(
+                [&] { return Clock::now() - start > longest ? cudaSuccess : cudaStreamQuery(s.stream); });
     } catch (...) {
         // The next call tells of a lost device, and who watches has told of the rest.
     }

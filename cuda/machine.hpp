@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace plait::cuda {
 
@@ -61,6 +62,10 @@ class Machine {
     /// that it has waited. What it throws ends the wait. A machine that never waits for others calls none.
     virtual int add_watcher(std::function<void(double waited_seconds)>) { return 0; }
     virtual void remove_watcher(int) {}
+
+    /// The first and the last instruction that may have begun and not ended, as far as the device has told:
+    /// what to name where it hangs. Negative where that is not known. May be asked by a watcher.
+    virtual std::pair<int, int> under_way() const { return {-1, -1}; }
 
     /// The stream as the library of this machine knows it, a cudaStream_t, for work that another library puts
     /// on it at once. Null where there is no such library.

@@ -13,9 +13,7 @@ namespace plait::cuda {
 /// Throws UsageError and CommunicationError, within the time limit.
 std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine> machine, Meeting meeting,
                                               StreamOptions options = {});
-/// Whether this was built with NCCL; join_nccl throws UsageError where it was not.
-bool nccl_available();
-/// "2.28.9", of the library that runs; "" without it.
+/// "2.28.9", of the library that runs.
 std::string nccl_version();
 
 }  // namespace plait::cuda

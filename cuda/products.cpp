@@ -161,7 +161,8 @@ struct Products::Library {
     bool choose(Plan& plan, Multiplication const& p, std::string const& shape, cudaStream_t stream,
                 bool recording);
     bool choose_known(Plan& plan, Multiplication const& p, std::string const& shape) const;
-    void choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
+    /// False where there was no memory to try in.
+    bool choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
                         cudaStream_t stream) const;
     /// Bias and GELU by kernels of our own.
     void in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream, bool recording);
@@ -236,7 +237,7 @@ bool Products::Library::choose_known(Plan& plan, Multiplication const& p, std::s
            result.workspaceSize <= static_cast<std::size_t>(p.workspace_bytes);
 }
 
-void Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
+bool Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
                                        cudaStream_t stream) const {
     // c must not be added to before its time, so then the results go elsewhere.
     struct Free {
@@ -248,7 +249,7 @@ void Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Cand
         void* memory = nullptr;
         if (cudaMalloc(&memory, static_cast<std::size_t>(bytes_of(p.c.dtype, elements))) != cudaSuccess) {
             static_cast<void>(cudaGetLastError());
-            return;
+            return false;
         }
         elsewhere.reset(static_cast<std::byte*>(memory));
     }
@@ -282,6 +283,7 @@ void Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Cand
         }
     }
     plan.algorithm = best;
+    return true;
 }
 
 bool Products::Library::choose(Plan& plan, Multiplication const& p, std::string const& shape,
@@ -299,8 +301,7 @@ bool Products::Library::choose(Plan& plan, Multiplication const& p, std::string 
     auto found = candidates(plan, p, 8, true, p.workspace_bytes);
     if (found.empty()) return false;
     plan.algorithm = found.front().algo;
-    if (recording) return true;
-    if (found.size() > 1) choose_fastest(plan, p, found, stream);
+    if (recording || (found.size() > 1 && !choose_fastest(plan, p, found, stream))) return true;
     ProductCache::Algorithm words{};
     std::memcpy(words.data(), &plan.algorithm, sizeof words);
     cache.put(shape, words);

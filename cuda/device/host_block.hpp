@@ -9,10 +9,12 @@
 
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace plait::cuda {
@@ -174,16 +176,29 @@ class Block {
     int thread_, index_, blocks_;
 };
 
+/// The shared memory of the block that runs.
+inline thread_local std::pair<std::byte const*, std::size_t> shared_memory;
+
+/// The accesses below are of global memory, and a GPU would take an address of shared memory for one of it.
+inline void check_words(void const* p, std::size_t bytes, char const* what) {
+    if (reinterpret_cast<std::uintptr_t>(p) % bytes)
+        throw KernelFault(std::string(what) + " of words is not aligned");
+    auto const* at = static_cast<std::byte const*>(p);
+    if (!std::less<>()(at, shared_memory.first) &&
+        std::less<>()(at, shared_memory.first + shared_memory.second))
+        throw KernelFault(std::string(what) + " of words is of shared memory");
+}
+
 template <int n>
 Words<n> load_words(void const* from) {
-    if (reinterpret_cast<std::uintptr_t>(from) % (4 * n)) throw KernelFault("a load of words is not aligned");
+    check_words(from, 4 * n, "a load");
     Words<n> w;
     std::memcpy(&w, from, sizeof w);
     return w;
 }
 template <int n>
 void store_words(void* to, Words<n> const& w) {
-    if (reinterpret_cast<std::uintptr_t>(to) % (4 * n)) throw KernelFault("a store of words is not aligned");
+    check_words(to, 4 * n, "a store");
     std::memcpy(to, &w, sizeof w);
 }
 
@@ -196,6 +211,7 @@ void launch(K const& kernel, std::int64_t blocks, Order order = Order::forward) 
         int index = order == Order::forward ? k : count - 1 - k;
         auto shared = std::make_unique_for_overwrite<typename K::Shared>();
         std::memset(static_cast<void*>(shared.get()), 0xA5, sizeof(typename K::Shared));
+        shared_memory = {reinterpret_cast<std::byte const*>(shared.get()), sizeof(typename K::Shared)};
         threads.run(index, [&](int t) { kernel(Block(threads, t, index, count), *shared); });
     }
 }

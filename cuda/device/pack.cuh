@@ -50,7 +50,7 @@ class Pack {
         }
     }
 
-    /// The first `count` elements at p, and zeros. With `wide` p is a multiple of 16 bytes.
+    /// The first `count` elements at p, in global memory, and zeros. With `wide` p is a multiple of 16 bytes.
     PLAIT_DEVICE static Pack load(T const* p, std::int64_t count, bool wide) {
         Pack x;
         if (wide && count >= n) {

@@ -154,8 +154,15 @@ struct CopyChosen {
         std::int64_t step = static_cast<std::int64_t>(block.blocks()) * threads;
         auto first = static_cast<std::int64_t>(block.index()) * threads + block.thread();
         std::int64_t words = aligned(from, to) ? bytes / 16 : 0;
-        PLAIT_UNROLL_BY(each)
-        for (auto i = first; i < words; i += step) store_words<4>(to + 16 * i, load_words<4>(from + 16 * i));
+        for (auto i = first; i < words; i += each * step) {
+            Words<4> value[each];
+            PLAIT_UNROLL
+            for (int k = 0; k < each; ++k)
+                if (i + k * step < words) value[k] = load_words<4>(from + 16 * (i + k * step));
+            PLAIT_UNROLL
+            for (int k = 0; k < each; ++k)
+                if (i + k * step < words) store_words<4>(to + 16 * (i + k * step), value[k]);
+        }
         for (auto i = 16 * words + first; i < bytes; i += step) to[i] = from[i];
     }
 };

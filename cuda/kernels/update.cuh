@@ -24,7 +24,9 @@ struct Parameter {
 template <class P, class G, class M>
 struct AdamW {
     static constexpr char const* name = "adamw";
-    static constexpr int threads = 256, lanes = 4;
+    static constexpr int threads = 256;
+    /// As many as make 16 bytes of the widest type.
+    static constexpr int lanes = sizeof(P) + sizeof(G) + sizeof(M) == 6 ? 8 : 4;
     struct Shared {
         float correction[2];
     };

@@ -186,7 +186,7 @@ void check_run(Checker const& c, RunConfig const& r) {
            "write it like threads:2, with 1 to {} ranks", most_thread_ranks);
     if (kind != "threads" && kind != "sim")
         c.one_of({"self", "threads:N", "mpi", "nccl", "sim:NAME"}, "run.cluster", r.cluster);
-    c.not_yet(kind == "nccl" || kind == "sim", "run.cluster", "self, threads:N or mpi");
+    c.not_yet(kind == "sim", "run.cluster", "self, threads:N, mpi or nccl");
     c.one_of({"cpu", "cuda"}, "run.device", r.device);
 }
 

@@ -31,8 +31,8 @@ std::shared_ptr<Backend> planned_backend(Config const& config, World const& worl
 
 Device take_device(Config const& config, World const& world, Launcher const& launcher, bool sync) {
     if (config.run.device != "cuda") return {cpu_backend(workers_of_rank(config, world))};
-    auto gpu = cuda::open_gpu(
-        {.device = launcher.rank_here, .fixed_algorithms = config.plan.bits == "layout"});
+    auto gpu =
+        cuda::open_gpu({.device = launcher.rank_here, .fixed_algorithms = config.plan.bits == "layout"});
     return {cuda::make_backend(gpu, {.sync = sync}), gpu};
 }
 
@@ -95,7 +95,8 @@ void check_gpu_memory(Config const& config, Programs const& programs, std::int64
         bytes(wants), bytes(free), bytes(libraries_bytes), bytes(t.weights), bytes(t.optimizer),
         bytes(t.gradients), bytes(t.activations), bytes(t.stash), bytes(t.workspace),
         bytes(wants - t.weights - t.optimizer - t.gradients - t.activations - t.stash - t.workspace),
-        fits.empty() ? "a smaller model or data.batch, or more GPUs" : fmt::format("{}", fmt::join(fits, ", or ")));
+        fits.empty() ? "a smaller model or data.batch, or more GPUs"
+                     : fmt::format("{}", fmt::join(fits, ", or ")));
 }
 
 }  // namespace plait::tools

@@ -117,9 +117,9 @@ Launcher find_launcher(Environment const& environment) {
         if (!processes || !rank) continue;
         check<UsageError>(*rank < *processes, "the environment has {}={} and {}={}: a rank below it", v.rank,
                           *rank, v.processes, *processes);
-        auto const here = (v.here ? number_in(environment, v.here, 1)
-                                  : slurm_tasks_here(environment, *processes))
-                              .value_or(*processes);
+        auto const here =
+            (v.here ? number_in(environment, v.here, 1) : slurm_tasks_here(environment, *processes))
+                .value_or(*processes);
         auto const rank_here = number_in(environment, v.rank_here, 0);
         return {*processes, *rank, here, rank_here.value_or(*rank % here), v.processes};
     }
@@ -148,14 +148,15 @@ World plan_world(Config& config, Launcher const& launcher) {
                       "run.cluster = {} ({}): GPUs are joined by nccl: use that, or run.device = \"cpu\"",
                       value_text(cluster), origin);
     check<UsageError>(gpus || cluster != "nccl",
-                      "run.cluster = \"nccl\" ({}): it joins GPUs: use mpi, or run.device = \"cuda\"", origin);
+                      "run.cluster = \"nccl\" ({}): it joins GPUs: use mpi, or run.device = \"cuda\"",
+                      origin);
     World world;
     if (launcher.processes > 1) {
         check<UsageError>(!given || cluster == joins,
                           "run.cluster = {} ({}): {} says that {} processes were started: use {}, or unset "
                           "the variable where this one is alone",
                           value_text(cluster), origin, launcher.variable, launcher.processes, joins);
-        check<UsageError>(gpus || launcher.variable != "WORLD_SIZE",
+        check<UsageError>(gpus || launcher.over_mpi(),
                           "WORLD_SIZE says that {} processes were started: on CPUs start them by mpirun, or "
                           "unset it where this one is alone",
                           launcher.processes);
@@ -180,8 +181,7 @@ World plan_world(Config& config, Launcher const& launcher) {
 
 std::int64_t planned_ranks(Config const& config, World const& world) {
     bool const told = config.origins.at("run.cluster") != "default";
-    bool const processes = world.kind == World::Kind::mpi || world.kind == World::Kind::nccl;
-    bool const unknown = processes && world.ranks == 1;
+    bool const unknown = world.of_processes() && world.ranks == 1;
     return told && !unknown ? world.ranks : ranks_of_mesh(config);
 }
 
@@ -211,12 +211,12 @@ void run_threads(int ranks, std::function<void(Communicator&)> const& f) {
 
 void check_world(Launcher const& launcher, Communicator const& world) {
     check<AgreedUsageError>(world.size() == launcher.processes,
-                            "{} says that {} processes were started, MPI joined {}: start them by the mpirun "
-                            "of this MPI, or srun --mpi=pmix",
+                            "{} says that {} processes were started, and {} were joined: start them by the "
+                            "mpirun of this MPI, or srun --mpi=pmix",
                             launcher.variable, launcher.processes, world.size());
 }
 
-int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f, MpiOptions options) {
+int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f, Join const& join) {
     int code = 0;
     auto tell = [&](std::exception const& e, bool speaks, std::string const& who = "") {
         bool const misused = dynamic_cast<UsageError const*>(&e) != nullptr;
@@ -243,11 +243,16 @@ int run_processes(Launcher const& launcher, std::function<void(Communicator&)> c
         }
     };
     try {
-        run_mpi(run, options);
+        join(run);
     } catch (std::exception const&) {
         if (code == 0) throw;  // no rank's failure, which has been told: there is no world
     }
     return code;
+}
+
+int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f, MpiOptions options) {
+    return run_processes(launcher, f,
+                         Join([&](std::function<void(Communicator&)> const& g) { run_mpi(g, options); }));
 }
 
 int report_failure(std::exception const& failure, std::FILE* out) {

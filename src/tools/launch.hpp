@@ -17,6 +17,9 @@ struct Launcher {
     int here = 1;          // processes on this machine, where the launcher says so, else all
     int rank_here = 0;     // this one among them
     std::string variable;  // that says how many, "OMPI_COMM_WORLD_SIZE"; empty without a launcher
+
+    /// Whether MPI can join them.
+    bool over_mpi() const { return !variable.empty() && variable != "WORLD_SIZE"; }
 };
 
 /// A variable of the environment, or null.
@@ -37,6 +40,9 @@ struct World {
     int ranks = 1;
     int here = 1;                    // ranks on this machine
     std::vector<std::string> notes;  // lines for the console: "cluster mpi: 2 ranks by OMPI_COMM_WORLD_SIZE"
+
+    /// Whether ranks are processes of their own.
+    bool of_processes() const { return kind == Kind::mpi || kind == Kind::nccl; }
 };
 
 /// Sets run.cluster to mpi, or on GPUs to nccl, where a launcher started several processes and it was not
@@ -54,13 +60,18 @@ int workers_of_rank(Config const& config, World const& world);
 /// Runs f on `ranks` threads. Throws what a rank throws, naming it unless all did alike.
 void run_threads(int ranks, std::function<void(Communicator&)> const& f);
 
+/// Calls f with the world of all processes, as run_mpi does.
+using Join = std::function<void(std::function<void(Communicator&)> const& f)>;
+
 /// Runs f with the world of all processes and gives the exit code. A failure is told on standard error
 /// before any process ends: by the rank that failed, by rank 0 when all failed alike, by one that waits where
 /// others are missing. Throws UsageError where there is no world to join.
+int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f, Join const& join);
+/// The same over MPI.
 int run_processes(Launcher const& launcher, std::function<void(Communicator&)> const& f,
                   MpiOptions options = {});
 
-/// Throws AgreedUsageError where MPI has not joined all processes that the launcher started.
+/// Throws AgreedUsageError where MPI or NCCL has not joined all processes that the launcher started.
 void check_world(Launcher const& launcher, Communicator const& world);
 
 /// Prints at most three lines about a failure to `out`, unless that is null, and gives the exit code: 2 for a

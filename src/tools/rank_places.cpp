@@ -86,7 +86,7 @@ RankPlaces place_world(Config const& config, MeshSizes const& sizes, std::vector
 }
 
 std::vector<std::string> hosts_of(World const& cluster, Communicator& world) {
-    if (cluster.kind != World::Kind::mpi) return {};
+    if (!cluster.of_processes()) return {};
     char name[256] = {};
     ::gethostname(name, sizeof name - 1);
     return gather_texts(world, name);

@@ -10,6 +10,7 @@
 #include "launch.hpp"
 #include "memory_check.hpp"
 #include "plait/comm/mpi.hpp"
+#include "plait/cuda/nccl.hpp"
 #include "rank_places.hpp"
 #include "samples.hpp"
 #include "trainer.hpp"
@@ -209,7 +210,7 @@ int inspect(TrainArguments const& arguments, Launcher const& launcher) {
 
 int refuse(std::exception_ptr wrong) {
     auto const launcher = find_launcher();
-    if (launcher.processes == 1 || !mpi_available()) std::rethrow_exception(wrong);
+    if (launcher.processes == 1 || !launcher.over_mpi() || !mpi_available()) std::rethrow_exception(wrong);
     return run_processes(launcher, [&](Communicator& world) { agree_to_start(world, wrong); });
 }
 
@@ -233,18 +234,23 @@ int train(TrainArguments const& arguments) {
         if (config.run.device == "cuda") gpu = take_device(config, cluster, launcher, arguments.sync);
     } catch (UsageError const&) {
         // Other processes may have found nothing wrong: it is told where all can talk.
-        if (launcher.processes == 1 || !mpi_available()) throw;
+        if (launcher.processes == 1 || !launcher.over_mpi() || !mpi_available()) throw;
         wrong = std::current_exception();
     }
     Process process;
     auto run = [&](Communicator& world) {
         agree_to_start(world, wrong);
-        if (cluster.kind == World::Kind::mpi) check_world(launcher, world);
+        if (cluster.of_processes() && !launcher.variable.empty()) check_world(launcher, world);
         if (world.rank() == 0) greet(config, cluster);
-        train_rank(config, cluster, arguments, process, gpu.gpu ? gpu : take_device(config, cluster, launcher),
-                   world);
+        train_rank(config, cluster, arguments, process,
+                   gpu.gpu ? gpu : take_device(config, cluster, launcher), world);
     };
-    if (launcher.processes > 1 || cluster.kind == World::Kind::mpi) return run_processes(launcher, run);
+    auto by_nccl = [&](std::function<void(Communicator&)> const& f) {
+        cuda::run_nccl(gpu.gpu, f,
+                       {.ordered = config.plan.bits == "layout", .over_mpi = launcher.over_mpi()});
+    };
+    if (gpu.gpu && cluster.of_processes()) return run_processes(launcher, run, Join(by_nccl));
+    if (launcher.processes > 1 || cluster.of_processes()) return run_processes(launcher, run);
     run_threads(cluster.ranks, run);
     return 0;
 }

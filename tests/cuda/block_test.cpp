@@ -10,14 +10,24 @@ using plait::cuda::Order;
 
 namespace {
 
-enum class Wrong { nothing, no_barrier, some_skip, other_barrier, lane_skips, lane, misaligned, throws };
+enum class Wrong {
+    nothing,
+    no_barrier,
+    some_skip,
+    other_barrier,
+    lane_skips,
+    lane,
+    misaligned,
+    other_memory,
+    throws
+};
 
 /// y[block] = the sum of 64 numbers of a block, which goes wrong as asked.
 struct Sum {
     static constexpr char const* name = "sum";
     static constexpr int threads = 64;
     struct Shared {
-        float warps[2];
+        alignas(16) float warps[4];
     };
     float const* x;
     float* y;
@@ -28,6 +38,7 @@ struct Sum {
         float v = x[block.index() * threads + thread];
         if (wrong == Wrong::throws && thread == 40) throw std::runtime_error("thrown by a thread");
         if (wrong == Wrong::misaligned) plait::cuda::load_words<4>(x + 1);
+        if (wrong == Wrong::other_memory) plait::cuda::load_words<4>(shared.warps);
         if (wrong == Wrong::lane) v += block.shuffle(v, 32);
         if (wrong == Wrong::some_skip && thread == 5) return;
         for (int mask = 16; mask > 0; mask /= 2)
@@ -83,6 +94,7 @@ TEST_CASE("a forgotten barrier shows in the order of threads") {
 TEST_CASE("lanes that are none, addresses that are not aligned and exceptions are told") {
     REQUIRE_THROWS_WITH(sums(Wrong::lane), ContainsSubstring("sum: shuffle with lane 32 in block 0"));
     REQUIRE_THROWS_WITH(sums(Wrong::misaligned), ContainsSubstring("not aligned"));
+    REQUIRE_THROWS_WITH(sums(Wrong::other_memory), ContainsSubstring("a load of words is of shared memory"));
     REQUIRE_THROWS_WITH(sums(Wrong::throws), ContainsSubstring("thrown by a thread"));
     REQUIRE(sums(Wrong::nothing).size() == 3);  // after all that
 }

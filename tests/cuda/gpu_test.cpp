@@ -189,6 +189,28 @@ TEST_CASE("a wrong token is told once, by instruction and element, also from a r
     }
 }
 
+TEST_CASE("what loses a GPU is told with its instruction, from then on by every call") {
+    if (gpu::gpu_count() == 0) SKIP("no GPU");
+    auto machine = gpu::open_gpu();
+    Shared y(*machine, {1, 2, 3});
+    machine->begin(33, "gelu");
+    gpu::launch(
+        machine->queue(Machine::kernels),
+        gpu::Map<gpu::Gelu, float>{.x = {reinterpret_cast<float const*>(4096)}, .y = {y.get()}, .n = 3});
+    for (int i = 0; i < 2; ++i) {
+        plait::DeviceFault told("");
+        try {
+            machine->finish();
+        } catch (plait::DeviceFault const& fault) {
+            told = fault;
+        }
+        REQUIRE_THAT(told.what(), ContainsSubstring("cudaError"));
+        REQUIRE(told.first == 33);
+        REQUIRE(told.last == 33);
+    }
+    REQUIRE_THROWS_AS(y.read(), plait::DeviceFault);
+}
+
 TEST_CASE("products of every form, with what may stand after them") {
     struct Form {
         std::int64_t m, n, k, batch;

@@ -43,11 +43,12 @@ TEST_CASE("a GPU's products of any form, terms and sizes") {
     for (auto t : {f32, bf16})
         for (auto form : {ProductForm::nt, ProductForm::nn, ProductForm::tn})
             for (auto [m, n, k, terms] : {std::array<std::int64_t, 4>{5, 7, 3, 1},
-                                          {300, 65537, 2, 3},
+                                          {257, 32800, 1, 2},
                                           {9, 4, 0, 2},
                                           {0, 3, 2, 1},
                                           {1, 33, 40, 2}}) {
-                if (m == 300 && form != ProductForm::nt) continue;  // the one that is cut into rows
+                // The one that is cut into rows, a sum of products in bf16.
+                if (m == 257 && (form != ProductForm::nt || t != bf16)) continue;
                 CAPTURE(plait::name_of(t), plait::name_of(form), m, n, k, terms);
                 std::vector<Numbers> in;
                 for (std::int64_t i = 0; i < terms; ++i) {
@@ -79,7 +80,7 @@ TEST_CASE("a GPU's linear layers take a bias of either dtype, and no columns") {
 TEST_CASE("a GPU's chunked loss") {
     for (auto t : {f32, bf16})
         for (auto const& s :
-             {Sizes{1, 4, 3, 1024}, Sizes{10, 16, 33, 4}, Sizes{7, 20, 9001, 3}, Sizes{20, 8, 40, 7, 29}}) {
+             {Sizes{1, 4, 3, 1024}, Sizes{5, 16, 33, 2}, Sizes{3, 20, 4201, 2}, Sizes{7, 8, 40, 4, 29}}) {
             CAPTURE(plait::name_of(t), s.tokens, s.dim, s.vocab, s.chunk);
             Inputs in(t, s);
             plait::LinearCrossEntropy loss{s.chunk, s.classes};
@@ -106,10 +107,10 @@ TEST_CASE("a GPU's chunked loss") {
 TEST_CASE("blocks of a vocabulary on a GPU") {
     for (auto t : {f32, bf16})
         for (auto [tokens, vocab, blocks, classes] :
-             {std::array<std::int64_t, 4>{10, 33, 3, 0}, {9, 40, 4, 21}, {5, 24, 1, 0}}) {
+             {std::array<std::int64_t, 4>{4, 33, 3, 0}, {3, 40, 4, 21}, {2, 24, 1, 0}}) {
             CAPTURE(plait::name_of(t), vocab, blocks, classes);
-            Inputs in(t, {tokens, 12, vocab, 4, classes});
-            plait::LinearLossBlocks op{4, classes, blocks};
+            Inputs in(t, {tokens, 12, vocab, 3, classes});
+            plait::LinearLossBlocks op{3, classes, blocks};
             auto want = run_kernel(op, {in.x, in.w, in.targets}),
                  whole = run_row(op, {in.x, in.w, in.targets});
             // Infinities stand in the same places.
@@ -128,15 +129,13 @@ TEST_CASE("blocks of a vocabulary on a GPU") {
                 }
                 How how;
                 how.in_blocks = {{}, {{b * rows, 0}, {vocab, 12}}};
-                auto one =
-                    run_row(plait::LinearLossBlocks{4, classes, 1}, {in.x, w, in.targets}, how);
+                auto one = run_row(plait::LinearLossBlocks{3, classes, 1}, {in.x, w, in.targets}, how);
                 for (std::size_t k = 0; k < 2; ++k)
                     for (std::int64_t i = 0; i < tokens; ++i) CHECK(one[k](i) == whole[k](i * blocks + b));
                 Numbers lse(f32, {tokens}, 5);
-                plait::LinearCrossEntropyGradient gradient{4, classes};
+                plait::LinearCrossEntropyGradient gradient{3, classes};
                 std::vector<Numbers> all{in.x, w, in.targets, lse, in.dnll};
-                close(run_row(gradient, all, how), run_kernel(gradient, all, how),
-                      t == bf16 ? 0.004 : 1e-5);
+                close(run_row(gradient, all, how), run_kernel(gradient, all, how), t == bf16 ? 0.004 : 1e-5);
             }
         }
 }

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# accesses.sh FOLDER [--check]: how each kernel of the PTX in a folder accesses global memory: loads and stores of 16 bytes,
+# and others, which the odd ends of rows need too. With --check it fails where a kernel has none of 16 bytes, or no store of
+# 16, that is not one of those below: they have no use for them, or serve where a library does not.
+set -euo pipefail
+narrow='BiasRows|GeluRows|Clear|ColumnSums|CopyMap|NormOfSquares|Pick|Pointwise|RadixCount|RadixScatter|Reduce(Columns|Rows)<IntegerInput.*'
+narrow+='|Mark|RopeAngles|RowBegins|TransposeMap'
+reading='AdamW<Bf16,float,Bf16>|Attention.*|CacheAttention|LinearLossParts|MaxAbsolute|ReduceRows|Squares'
+shopt -s nullglob
+files=("$1"/*.ptx)
+if ((${#files[@]} == 0)); then
+    echo "SKIPPED: the kernels were not built; cmake --preset cuda, then cmake --build build/cuda --target plait_cuda"
+    exit 4
+fi
+
+table=$(for file in "${files[@]}"; do
+    awk '
+        function row() { if (name != "") print name, loads + 0, stores + 0, other + 0 }
+        /^\.visible \.entry|^\.weak \.entry/ { row(); name = $3; sub(/\(.*/, "", name); loads = stores = other = 0 }
+        /[ \t]ld\.global(\.nc)?\.v4\./ { ++loads; next }
+        /[ \t]st\.global\.v4\./ { ++stores; next }
+        /[ \t](ld|st)\.(global|volatile|[bsuf][0-9]|v2)/ { ++other }
+        END { row() }' "$file" | c++filt | sed -E 's/plait::cuda:://g; s/^void run<(.*) ?>\(.*\) ([0-9]+ [0-9]+ [0-9]+)$/\1 \2/; s/, /,/g; s/ >/>/g'
+done | sort -u)
+[[ -n $table ]] || { echo "$1: has no kernel"; exit 1; }
+printf '%s\n' "kernel loads_of_16 stores_of_16 other" "$table" | column -t
+[[ ${2:-} == --check ]] || exit 0
+
+awk -v narrow="^($narrow)(<.*)?$" -v reading="^($reading)(<.*)?$" '
+    $1 ~ narrow { next }
+    $2 + $3 == 0 { print $1 ": no access of 16 bytes among " $4; bad = 1; next }
+    $3 == 0 && $1 !~ reading { print $1 ": no store of 16 bytes among " $4 " accesses of less"; bad = 1 }
+    END { exit bad }' <<<"$table"
