@@ -115,8 +115,7 @@ TEST_CASE("a GPU's cache keeps rows and attends to them") {
         if (r.fresh == bf16 && r.cache == f32) continue;
         Numbers q(r.fresh, {batch, r.n, r.heads, r.dim}, 3, 2), v(r.cache, cache.meta().shape, 4);
         std::vector<Numbers> in{q, want[0], v, slot, positions};
-        close(run_row(plait::CachedAttention{}, in, how),
-              run_kernel(plait::CachedAttention{}, in));
+        close(run_row(plait::CachedAttention{}, in, how), run_kernel(plait::CachedAttention{}, in));
     }
 }
 

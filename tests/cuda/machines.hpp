@@ -1,7 +1,11 @@
 #pragma once
 
+#include "catch.hpp"
 #include "cuda/host/machine.hpp"
 #include "plait/cuda/device.hpp"
+
+#include <memory>
+#include <vector>
 
 /// The machines that the laws of the CUDA backend run on.
 namespace tests {
@@ -10,6 +14,12 @@ inline std::shared_ptr<plait::Backend> host_device(plait::cuda::Order order = pl
                                                    plait::cuda::BackendOptions options = {}) {
     return plait::cuda::make_backend(
         std::make_shared<plait::cuda::HostMachine>(plait::cuda::HostOptions{.order = order}), options);
+}
+
+/// The first GPU; without one the case that asks is skipped.
+inline std::shared_ptr<plait::Backend> gpu_device(plait::cuda::BackendOptions options = {}) {
+    if (plait::cuda::gpu_count() == 0) SKIP("there is no GPU that this build can use");
+    return plait::cuda::make_backend(plait::cuda::open_gpu({.fixed_algorithms = true}), options);
 }
 
 }  // namespace tests
