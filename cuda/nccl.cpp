@@ -1,5 +1,7 @@
 #include "cuda/nccl.hpp"
 
+#ifdef PLAIT_HAS_NCCL
+
 #include "cuda/nccl_comm.hpp"
 
 #include <cstdlib>
@@ -182,6 +184,8 @@ void tell_shared_gpus_apart(StreamWorld& world) {
 
 }  // namespace
 
+bool nccl_available() { return true; }
+
 std::string nccl_version() {
     int version = 0;
     ncclGetVersion(&version);
@@ -203,3 +207,19 @@ std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine> machine, 
 }
 
 }  // namespace plait::cuda
+
+#else
+
+namespace plait::cuda {
+
+bool nccl_available() { return false; }
+
+std::string nccl_version() { return ""; }
+
+std::unique_ptr<StreamCommunicator> join_nccl(std::shared_ptr<Machine>, Meeting, StreamOptions) {
+    fail<UsageError>("this build has no NCCL: configure with PLAIT_CUDA=ON and PLAIT_NCCL=ON");
+}
+
+}  // namespace plait::cuda
+
+#endif

@@ -4,8 +4,6 @@
 
 namespace plait::cuda {
 
-bool nccl_available() { return true; }
-
 void run_nccl(std::shared_ptr<Machine> gpu, std::function<void(Communicator&)> const& f,
               NcclOptions options) {
     // MPI's world stays to the end: the launcher waits for it.

@@ -87,7 +87,7 @@ void add_train(CLI::App& app, TrainArguments& train, std::vector<std::string>& d
         ->type_name("[FILE]")
         ->expected(0, 1);
     app.add_option("--trace-steps", train.trace_steps, "How many steps to trace")->capture_default_str();
-    app.add_flag("--sync", train.sync, "Run op by op");
+    app.add_flag("--sync", train.sync, "Wait for every op, and name the first that fails or gives a NaN");
     app.add_option("--record", train.record,
                    "Folder for the hashes of every step's values: see plait bisect");
     app.add_flag("--record-values", train.record_values, "Record the values too");

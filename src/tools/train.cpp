@@ -133,6 +133,7 @@ void train_rank(Config const& config, World const& cluster, TrainArguments const
                                                        .canonical = config.plan.bits == "layout"});
     });
     trainer.draw_with(sampler.get());
+    if (arguments.sync) trainer.check_values();
     if (trace) trainer.trace(*trace);
     if (records) trainer.record(writer ? &*writer : nullptr, arguments.record_values);
     tell_notes();

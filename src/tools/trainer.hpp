@@ -47,6 +47,9 @@ class Trainer {
     /// Traces some steps: on all ranks, the first one gives the file.
     void trace(TraceRequest request) { trace_ = std::move(request); }
 
+    /// Looks for the op that makes a NaN, which is slow.
+    void check_values() { programs_.train.check_values(true); }
+
     /// Draws the samples that run.sample_every asks for: on all ranks, the first one gives what draws them.
     void draw_with(Sampler* sampler) { sampler_ = sampler; }
 

@@ -2,6 +2,10 @@
 
 #include "plait/exec/executor.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
 namespace plait {
 
 PLAIT_INLINE std::byte* Scratch::memory() {
@@ -199,6 +203,8 @@ PLAIT_INLINE void Executor::visit(std::int64_t number) {
         auto const from = now();
         if (joined_[static_cast<std::size_t>(i)] > 1) perform_joined(i, visit.micro);
         else perform(i, visit.micro);
+        if (checks_values_)
+            for (int k = i; k < i + joined_[static_cast<std::size_t>(i)]; ++k) check_values_of(k);
         if (!log_) continue;
         state_->backend().finish();
         note_instruction(i, visit.micro, from);
@@ -210,22 +216,58 @@ PLAIT_INLINE void Executor::visit_all() {
     for (std::size_t v = 0; v < program_.visits.size(); ++v) visit(static_cast<std::int64_t>(v));
 }
 
+PLAIT_INLINE void Executor::record_step() {
+    // A wait belongs to the recording that its call belongs to.
+    auto settle = [this] {
+        for (auto& p : pending_) p.wait();
+    };
+    settle();
+    recorded_traffic_.clear();
+    for (auto const& [axis, along] : axes_) {
+        bool const known = std::any_of(recorded_traffic_.begin(), recorded_traffic_.end(),
+                                       [&, c = along](auto const& one) { return one.first == c; });
+        if (!known) recorded_traffic_.emplace_back(along, along->traffic());
+    }
+    recording_ = state_->backend().record([&] {
+        visit_all();
+        settle();
+    });
+    for (auto& [along, rows] : recorded_traffic_) {
+        auto const before = std::exchange(rows, along->traffic());
+        for (auto& row : rows)
+            for (auto const& b : before)
+                if (b.verb == row.verb && b.dtype == row.dtype) row.calls -= b.calls, row.bytes -= b.bytes;
+    }
+}
+
 PLAIT_INLINE void Executor::step() {
     // The first step is never recorded: libraries and communicators take memory at their first calls.
-    if (auto& backend = state_->backend(); asked_ && !recording_ && !log_ && backend.records()) {
-        // A wait belongs to the recording that its call belongs to.
-        auto settle = [this] {
-            for (auto& p : pending_) p.wait();
-        };
-        settle();
-        recording_ = backend.record([&] {
-            visit_all();
-            settle();
-        });
+    bool const looked_at = log_ || checks_values_;
+    if (!looked_at && recording_) {
+        recording_->replay();
+        for (auto const& [along, rows] : recorded_traffic_) along->add_traffic(rows);
+        return;
     }
-    if (recording_ && !log_) return recording_->replay();
+    if (!looked_at && asked_ && state_->backend().records()) {
+        record_step();
+        return recording_->replay();
+    }
     visit_all();
     asked_ = true;
+}
+
+PLAIT_INLINE void Executor::check_values_of(int number) const {
+    auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
+    if (!instruction.row) return;
+    for (auto const& b : bound_[static_cast<std::size_t>(number)].out) {
+        if (!is_floating(b.meta.dtype)) continue;
+        Array values(b.meta);
+        state_->backend().read(values.bytes(), b.data);
+        for (std::int64_t i = 0; i < b.meta.elements(); ++i)
+            check(!std::isnan(values.at(i)), "{}{}{} gives a NaN, at element {} of {}", instruction.op.name(),
+                  instruction.origin.path.empty() ? "" : " in ", instruction.origin.path, i,
+                  to_string(b.meta));
+    }
 }
 
 PLAIT_INLINE std::string Executor::where(DeviceFault const& fault) const {

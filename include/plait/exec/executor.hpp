@@ -45,6 +45,10 @@ class Executor {
     std::vector<std::pair<std::string, Array>> run(std::map<std::string, Array> const& batch,
                                                    StepInfo const& at);
 
+    /// From the next step on every instruction is waited for and what it wrote looked at: an Error names the
+    /// first one that gives a NaN.
+    void check_values(bool on) { checks_values_ = on; }
+
     /// From the next step on its times are added to `log`; with null, as at first, no clock is read.
     void trace(TraceLog* log) { log_ = log; }
 
@@ -55,7 +59,9 @@ class Executor {
     void write_inputs(std::map<std::string, Array> const& batch, StepInfo const& at);
     /// Asks for all of a step, or replays what was once asked for.
     void step();
+    void record_step();
     void visit_all();
+    void check_values_of(int number) const;
     void visit(std::int64_t number);
     void perform(int number, int micro);
     /// Instructions [number, number + joined_[number]) in one go.
@@ -93,9 +99,12 @@ class Executor {
     std::vector<int> joined_;  // of an instruction: how many from it on are called in one go
     std::unique_ptr<RecordedStep> recording_;
     bool asked_ = false;  // a step was asked for piece by piece since the places were bound
+    /// What the recording sends, by communicator.
+    std::vector<std::pair<Communicator*, std::vector<TrafficRow>>> recorded_traffic_;
     Communicators along_;
     std::map<std::string, Communicator*> axes_;
     std::vector<Pending> pending_;  // by number of the collective, then micro-batch
+    bool checks_values_ = false;
     TraceLog* log_ = nullptr;
     struct Started {
         int instruction = 0;

@@ -94,6 +94,8 @@ class Step {
     /// Seeds the first values of the state, unless it has them, and the random ops.
     void set_seed(std::uint64_t seed) { state_->set_seed(seed), seed_ = seed; }
 
+    /// Looks at what every op writes in the steps that follow: an Error names the first that gives a NaN.
+    void check_values(bool on) { executor_.check_values(on); }
     /// Adds the times of the steps that follow to `log`; null, as at first, ends that.
     void trace(TraceLog* log) { executor_.trace(log); }
 
