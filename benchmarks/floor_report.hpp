@@ -14,7 +14,10 @@ namespace plait::benchmark {
 class FloorReport {
   public:
     FloorReport(Program const& program, std::shared_ptr<Backend> backend)
-        : floor_(floor_of(program)), backend_(backend), products_(floor_.products, backend), copy_(backend) {}
+        : floor_(floor_of(program)),
+          backend_(backend),
+          products_(alone(floor_.products), backend),
+          copy_(backend) {}
     FloorReport(FloorReport const&) = delete;  // the clock points into the floor
     FloorReport& operator=(FloorReport const&) = delete;
 
@@ -33,15 +36,15 @@ class FloorReport {
             if (e.what == TraceLog::What::instruction)
                 r.in_step[floor_.kind_of[static_cast<std::size_t>(e.index)]] +=
                     1e-9 * static_cast<double>(e.end - e.start);
-        std::vector<double> alone;
+        std::vector<double> took;
         for (std::size_t p = 0; p < floor_.products.size(); ++p) {
-            alone.push_back(products_.seconds_of(p));
+            took.push_back(products_.seconds_of(p));
             bool const attends = floor_.products[p].op.name().find("attention") != std::string_view::npos;
-            (attends ? r.attention : r.products) += floor_.products[p].calls * alone.back();
+            (attends ? r.attention : r.products) += floor_.products[p].calls * took.back();
         }
         r.rate = copy_.rate();
         for (std::size_t k = 0; k < floor_.kinds.size(); ++k) {
-            for (auto const& [p, calls] : floor_.kinds[k].products) r.floor[k] += calls * alone[p];
+            for (auto const& [p, calls] : floor_.kinds[k].products) r.floor[k] += calls * took[p];
             r.floor[k] += floor_.kinds[k].bytes / r.rate;
             r.whole += r.floor[k];
         }

@@ -35,66 +35,86 @@ double timed_calls(Backend& backend, Call&& call) {
 /// Times ops alone: each at its shape, by the program's backend, on operands that nobody else has.
 class OpClock {
   public:
-    OpClock(std::vector<FloorProduct> const& ops, std::shared_ptr<Backend> backend)
-        : backend_(std::move(backend)) {
-        for (auto const& p : ops) calls_.push_back(call_of(p));
-        // Ops take turns in the memory, so that timing them takes no more than the largest.
+    /// Ops of one row that a device takes in one go, each with places of its own, or a single op.
+    using Group = std::vector<FloorProduct>;
+
+    OpClock(std::vector<Group> groups, std::shared_ptr<Backend> backend)
+        : backend_(std::move(backend)), groups_(std::move(groups)) {
+        for (auto const& g : groups_) calls_.push_back(calls_of(g));
+        // Groups take turns in the memory, so that timing them takes no more than the largest.
         for (auto const& [dtype, bytes] : pool_bytes_) {
-            Array values({dtype, {bytes / byte_size(dtype)}});
+            Array values({dtype, {std::min<std::int64_t>(bytes, 64 << 20) / byte_size(dtype)}});
             fill(values);
             pools_[dtype] = backend_->allocate(bytes);
-            backend_->write(pools_[dtype].get(), values.bytes());
+            for (std::int64_t at = 0; at < bytes; at += values.meta().bytes())
+                backend_->write(
+                    pools_[dtype].get() + at,
+                    std::span(std::as_const(values).bytes())
+                        .first(static_cast<std::size_t>(std::min(bytes - at, values.meta().bytes()))));
         }
         out_ = backend_->allocate(out_bytes_);
         workspace_ = backend_->allocate(workspace_bytes_);
     }
 
-    /// Seconds of one call of op `n`: the median of three, after one that is not timed.
+    std::vector<Group> const& groups() const { return groups_; }
+
+    /// Seconds of one call of group `n`: see timed_calls.
     double seconds_of(std::size_t n) {
-        auto const& c = calls_[n];
-        std::vector<Buffer> in, out;
-        for (auto const& [meta, at] : c.in) in.push_back({pools_.at(meta.dtype).get() + at, meta, {}});
-        for (auto const& [meta, at] : c.out) out.push_back({out_.get() + at, meta, {}});
-        for (auto const& alias : c.product->op.aliases())
-            if (same_size(in[static_cast<std::size_t>(alias.input)],
-                          out[static_cast<std::size_t>(alias.output)]))
-                out[static_cast<std::size_t>(alias.output)].data =
-                    in[static_cast<std::size_t>(alias.input)].data;
+        auto const& group = calls_[n];
+        std::vector<std::vector<Buffer>> in(group.size()), out(group.size());
+        std::vector<KernelCall> calls;
+        for (std::size_t i = 0; i < group.size(); ++i) {
+            auto const& c = group[i];
+            for (auto const& [meta, at] : c.in) in[i].push_back({pools_.at(meta.dtype).get() + at, meta, {}});
+            for (auto const& [meta, at] : c.out) out[i].push_back({out_.get() + at, meta, {}});
+            for (auto const& alias : c.op->op.aliases()) {
+                auto const& from = in[i][static_cast<std::size_t>(alias.input)];
+                auto& to = out[i][static_cast<std::size_t>(alias.output)];
+                if (from.meta.bytes() == to.meta.bytes()) to.data = from.data;
+            }
+            calls.push_back({.op = &c.op->op, .in = in[i], .out = out[i], .workspace = workspace_.get()});
+        }
         return timed_calls(*backend_, [&](bool first) {
             // The first call writes what the others may add to.
-            KernelCall call{&c.product->op, in, out, workspace_.get(), first ? 0 : c.product->accumulate};
-            backend_->call(*c.row, call);
+            for (std::size_t i = 0; i < group.size(); ++i)
+                calls[i].accumulate = first ? 0 : group[i].op->accumulate;
+            if (calls.size() > 1) backend_->call_many(*group[0].row, calls);
+            else backend_->call(*group[0].row, calls[0]);
         });
     }
 
   private:
     struct Call {
-        FloorProduct const* product;
+        FloorProduct const* op;
         KernelRow const* row;
         std::vector<std::pair<Meta, std::int64_t>> in, out;  // bytes before each
     };
 
-    Call call_of(FloorProduct const& p) {
-        Call c{&p, find_kernel(backend_->kernels(), p.op.name()), {}, {}};
-        check(c.row != nullptr, "floor: the backend has no kernel for {}", p.op.name());
+    std::vector<Call> calls_of(Group const& group) {
         auto place = [](std::int64_t& used, Meta const& m) {
-            return std::exchange(used, used + (m.bytes() + 63) / 64 * 64);
+            return std::exchange(used, used + (m.bytes() + 255) / 256 * 256);
         };
         std::map<DType, std::int64_t> used;
         std::int64_t written = 0;
-        auto const out = p.op.infer(p.in);
-        for (auto const& m : p.in) c.in.emplace_back(m, place(used[m.dtype], m));
-        for (auto const& m : out) c.out.emplace_back(m, place(written, m));
+        std::vector<Call> calls;
+        for (auto const& p : group) {
+            Call c{&p, find_kernel(backend_->kernels(), p.op.name()), {}, {}};
+            check(c.row != nullptr, "the backend has no kernel for {}", p.op.name());
+            auto const out = p.op.infer(p.in);
+            for (auto const& m : p.in) c.in.emplace_back(m, place(used[m.dtype], m));
+            for (auto const& m : out) c.out.emplace_back(m, place(written, m));
+            if (c.row->workspace)
+                workspace_bytes_ =
+                    std::max(workspace_bytes_, c.row->workspace(p.op, p.in, out, backend_->workers()));
+            calls.push_back(std::move(c));
+        }
         for (auto const& [dtype, bytes] : used) pool_bytes_[dtype] = std::max(pool_bytes_[dtype], bytes);
         out_bytes_ = std::max(out_bytes_, written);
-        if (c.row->workspace)
-            workspace_bytes_ =
-                std::max(workspace_bytes_, c.row->workspace(p.op, p.in, out, backend_->workers()));
-        return c;
+        return calls;
     }
-    static bool same_size(Buffer const& a, Buffer const& b) { return a.meta.bytes() == b.meta.bytes(); }
     static std::int64_t byte_size(DType dtype) { return Meta{dtype, {1}}.bytes(); }
-    /// Floats in [-1, 1); integers stay zero.
+    /// Floats in [-1, 1), integers from 1 to 199, which every table of a model has as rows, and flags that
+    /// are set.
     static void fill(Array const& a) {
         auto set = [](auto values) {
             std::uint64_t x = 1;
@@ -103,18 +123,37 @@ class OpClock {
                 v = std::decay_t<decltype(v)>(static_cast<float>(static_cast<std::int64_t>(x)) * 0x1p-63f);
             }
         };
+        auto count = [](auto values) {
+            std::uint64_t x = 1;
+            for (auto& v : values) {
+                x = x * 6364136223846793005u + 1442695040888963407u;
+                v = static_cast<std::decay_t<decltype(v)>>(1 + (x >> 33) % 199);
+            }
+        };
         if (a.meta().dtype == f32) set(a.values<float>());
         else if (a.meta().dtype == bf16) set(a.values<Bf16>());
         else if (a.meta().dtype == f64) set(a.values<double>());
+        else if (a.meta().dtype == i32) count(a.values<std::int32_t>());
+        else if (a.meta().dtype == i64) count(a.values<std::int64_t>());
+        else
+            for (auto& flag : a.values<std::uint8_t>()) flag = 1;
     }
 
     std::shared_ptr<Backend> backend_;
-    std::vector<Call> calls_;
+    std::vector<Group> groups_;
+    std::vector<std::vector<Call>> calls_;
     std::map<DType, std::int64_t> pool_bytes_;
     std::int64_t out_bytes_ = 0, workspace_bytes_ = 0;
     std::map<DType, std::shared_ptr<std::byte[]>> pools_;
     std::shared_ptr<std::byte[]> out_, workspace_;
 };
+
+/// Groups of one op each.
+inline std::vector<OpClock::Group> alone(std::vector<FloorProduct> const& ops) {
+    std::vector<OpClock::Group> groups;
+    for (auto const& one : ops) groups.push_back({one});
+    return groups;
+}
 
 /// Bytes a second, read and written, of copying what no cache holds, by the device.
 class CopyClock {

@@ -24,11 +24,17 @@ class ProfilingBackend final : public Backend {
     void write(std::byte* to, std::span<std::byte const> from) override { inner_->write(to, from); }
     void read(std::span<std::byte> to, std::byte const* from) override { inner_->read(to, from); }
 
+    bool shares_memory() const override { return inner_->shares_memory(); }
+    void finish() override { inner_->finish(); }
+    void begin(int instruction, AnyOp const& op) override { inner_->begin(instruction, op); }
+
     std::shared_ptr<Backend> const& inner() const { return inner_; }
 
     void call(KernelRow const& row, KernelCall& call) override {
+        inner_->finish();
         auto begin = std::chrono::steady_clock::now();
         inner_->call(row, call);
+        inner_->finish();
         std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         Metas in;
         for (auto const& b : call.in) in.push_back(b.meta);

@@ -1,12 +1,13 @@
 // Time of a training step: forward, backward, clipping, AdamW, on random tokens. Prints one JSON line with
 // the keys of peers/torch_train.py; with --floor what the step cannot go below, with --profile where the time
 // goes.
+#include "device.hpp"
 #include "floor_report.hpp"
 #include "options.hpp"
 #include "profile.hpp"
 #include "training.hpp"
 
-#include <sys/resource.h>
+#include "plait/train/speed.hpp"
 
 #include <optional>
 
@@ -16,7 +17,7 @@ using namespace plait::benchmark;
 namespace {
 
 struct Asked {
-    std::string model = "llama-tiny", compute = "f32", recompute;
+    std::string model = "llama-tiny", compute = "f32", recompute, device = "cpu", bits = "fast";
     std::int64_t batch = 8, seq = 256, steps = 20, warmup = 3, micro_batches = 1, loss_chunk = 1024,
                  threads = 0, rounds = 7;
     bool floor = false, profile = false, dry = false;
@@ -25,10 +26,12 @@ struct Asked {
 constexpr char usage[] =
     "usage: step [--model NAME] [--batch N] [--seq N] [--steps N] [--warmup N] [--compute f32|bf16] "
     "[--threads N]\n"
-    "            [--micro-batches N] [--loss-chunk N] [--recompute GLOB] [--floor] [--rounds N] [--profile] "
-    "[--dry]\n"
-    "models: llama-tiny, gpt2-tiny, gpt2-124m, llama-1b, llama-7b; --threads 0 takes all cores; --dry only "
-    "compiles;\n"
+    "            [--micro-batches N] [--loss-chunk N] [--recompute GLOB] [--device cpu|cuda] [--bits "
+    "fast|layout]\n"
+    "            [--floor] [--rounds N] [--profile] [--dry]\n"
+    "models: llama-tiny, gpt2-tiny, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1558m, qwen-0.5b, llama-1b, "
+    "llama-7b;\n"
+    "--threads 0 takes all cores; --dry only compiles, and wants no GPU;\n"
     "--floor adds N rounds of a step, its products alone and a copy";
 
 Asked parse(int argc, char** argv) {
@@ -36,7 +39,11 @@ Asked parse(int argc, char** argv) {
     Options{"step",
             usage,
             {{"--floor", &o.floor}, {"--profile", &o.profile}, {"--dry", &o.dry}},
-            {{"--model", &o.model}, {"--compute", &o.compute}, {"--recompute", &o.recompute}},
+            {{"--model", &o.model},
+             {"--compute", &o.compute},
+             {"--recompute", &o.recompute},
+             {"--device", &o.device},
+             {"--bits", &o.bits}},
             {{"--batch", &o.batch},
              {"--seq", &o.seq},
              {"--steps", &o.steps},
@@ -48,13 +55,10 @@ Asked parse(int argc, char** argv) {
         .read(argc, argv);
     check<UsageError>(o.compute == "f32" || o.compute == "bf16", "step: --compute {}: use f32 or bf16",
                       o.compute);
+    check<UsageError>(o.device == "cpu" || o.device == "cuda", "step: --device {}: use cpu or cuda",
+                      o.device);
+    check<UsageError>(o.bits == "fast" || o.bits == "layout", "step: --bits {}: use fast or layout", o.bits);
     return o;
-}
-
-Size const& size_of(std::string const& model) {
-    for (auto const& s : sizes)
-        if (s.name == model) return s;
-    fail<UsageError>("step: no model {}\n{}", model, usage);
 }
 
 template <class Model>
@@ -64,7 +68,9 @@ void run(Asked const& o, Size const& s) {
     Plan plan;
     plan.micro_batches(o.micro_batches).compute(o.compute == "bf16" ? bf16 : f32);
     if (!o.recompute.empty()) plan.recompute(o.recompute);
-    auto const backend = std::make_shared<ProfilingBackend>(cpu_backend(static_cast<int>(o.threads)));
+    if (o.bits == "layout") plan.bits(Bits::layout);
+    auto const device = device_of(o.device, static_cast<int>(o.threads), o.bits == "layout", o.dry);
+    auto const backend = std::make_shared<ProfilingBackend>(device.backend);
 
     std::optional<Training<Model>> training;
     auto const compile_seconds = seconds([&] {
@@ -87,10 +93,14 @@ void run(Asked const& o, Size const& s) {
     }
     double const middle = ms.empty() ? 0 : median(ms),
                  least = ms.empty() ? 0 : *std::min_element(ms.begin(), ms.end());
-    rusage used{};
-    getrusage(RUSAGE_SELF, &used);
+    auto const peak = device.peak_bytes();
     std::optional<FloorReport> report;
-    std::string floor_keys;
+    std::string more_keys;
+    if (device.gpu && !o.dry) {
+        auto const rate = 1e3 * program_flops(step.program()) / middle;
+        more_keys = fmt::format(", \"tflops\": {:.1f}, \"mfu\": {:.3f}", 1e-12 * rate,
+                                rate / matmul_rate(*device.backend, plan.compute()));
+    }
     if (o.floor && !o.dry) {
         report.emplace(step.program(), backend->inner());
         for (std::int64_t i = 0; i < o.rounds; ++i)
@@ -99,17 +109,18 @@ void run(Asked const& o, Size const& s) {
                 once();
                 step.trace(nullptr);
             });
-        floor_keys = fmt::format(", \"floor_ms\": {:.2f}, \"floor_share\": {:.3f}",
+        more_keys += fmt::format(", \"floor_ms\": {:.2f}, \"floor_share\": {:.3f}",
                                  1e3 * report->floor_seconds(), report->share());
     }
     fmt::print(
         "{{\"peer\": \"plait\", \"model\": \"{}\", \"params\": {}, \"batch\": {}, \"seq\": {}, "
-        "\"precision\": \"{}\", \"threads\": {}, \"tok_s\": {:.0f}, \"ms\": {:.2f}, \"min_ms\": {:.2f}, "
+        "\"precision\": \"{}\", \"device\": \"{}\", \"bits\": \"{}\", \"threads\": {}, \"tok_s\": {:.0f}, "
+        "\"ms\": {:.2f}, \"min_ms\": {:.2f}, "
         "\"peak_gib\": {:.3f}, \"arena_gib\": {:.3f}, \"compile_s\": {:.2f}, \"loss\": {:.3f}{}}}\n",
-        s.name, parameters, o.batch, o.seq, o.compute, backend->workers(),
+        s.name, parameters, o.batch, o.seq, o.compute, device.text(), o.bits, backend->workers(),
         middle > 0 ? 1e3 * static_cast<double>(o.batch * o.seq) / middle : 0, middle, least,
-        static_cast<double>(used.ru_maxrss) / (1 << 20),
-        static_cast<double>(step.memory().total()) / (1 << 30), compile_seconds, loss, floor_keys);
+        static_cast<double>(peak) / (1 << 30), static_cast<double>(step.memory().total()) / (1 << 30),
+        compile_seconds, loss, more_keys);
     if (report) report->print();
     if (o.profile) backend->print(stdout, static_cast<int>(o.steps));
 }
@@ -119,7 +130,7 @@ void run(Asked const& o, Size const& s) {
 int main(int argc, char** argv) {
     return exit_code_of([&] {
         auto const o = parse(argc, argv);
-        auto const& size = size_of(o.model);
+        auto const& size = size_of(o.model, "step");
         if (size.family == std::string_view("gpt2")) run<models::Gpt2>(o, size);
         else run<models::Llama>(o, size);
     });

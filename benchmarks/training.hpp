@@ -33,9 +33,23 @@ inline constexpr Size sizes[] = {
     llama_tiny,
     gpt2_tiny,
     {"gpt2-124m", "gpt2", 12, 768, 12, 12, 3072, 50304},
+    {"gpt2-355m", "gpt2", 24, 1024, 16, 16, 4096, 50304},
+    {"gpt2-774m", "gpt2", 36, 1280, 20, 20, 5120, 50304},
+    {"gpt2-1558m", "gpt2", 48, 1600, 25, 25, 6400, 50304},
+    {"qwen-0.5b", "llama", 24, 896, 14, 2, 4864, 151936},
     {"llama-1b", "llama", 22, 2048, 32, 4, 5632, 32000, false},
     {"llama-7b", "llama", 32, 4096, 32, 8, 14336, 128256, false},
 };
+
+/// Throws UsageError with the names there are.
+inline Size const& size_of(std::string const& model, std::string_view program) {
+    std::string names;
+    for (auto const& s : sizes) {
+        if (s.name == model) return s;
+        names += (names.empty() ? "" : ", ") + std::string(s.name);
+    }
+    fail<UsageError>("{}: there is no model {}: use one of {}", program, model, names);
+}
 
 /// A model with its optimizer, the step of a plan over them (forward, backward, clipping, AdamW), and a batch
 /// of random tokens.

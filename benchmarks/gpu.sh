@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# benchmarks/gpu.sh [PART...]: on a machine with a GPU, builds, tests, sanitizes and measures, and prints tables. Parts:
+#   build (needs nvcc), tests, ranks, sanitize, ops, step; without one all of them, in that order.
+#   BUILD (default ../build/cuda) is the build folder, PYTHON (python3) has to have torch for the peer,
+#   CUDA_ARCHITECTURES (that of the GPU) what kernels are built for, MODELS the rows of the step's table, JOBS (all
+#   cores) how many compile, SECONDS_A_PART (150) the time limit of each part but build.
+set -uo pipefail
+cd "$(dirname "$0")" || exit 1
+build=$(realpath -m "${BUILD:-../build/cuda}")
+python=${PYTHON:-python3}
+limit=${SECONDS_A_PART:-150}
+parts=${*:-build tests ranks sanitize ops step}
+failed=0
+
+gpu=$(nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
+if [[ -z $gpu ]]; then
+    echo "gpu.sh: nvidia-smi finds no GPU here, so nothing can be measured" >&2
+    exit 4
+fi
+capability=${gpu##*, }
+architectures=${CUDA_ARCHITECTURES:-${capability/./}a}
+echo "# ${gpu%%,*} (sm_${architectures%%;*}), $(date -u +%F)"
+
+# Runs a part, tells how long it took, and goes on after a failure.
+part() {
+    local name=$1 start=$SECONDS code=0
+    shift
+    printf '\n## %s\n' "$name"
+    "$@" || code=$?
+    ((code == 0)) || { failed=1; echo "gpu.sh: $name failed with $code"; }
+    echo "($name: $((SECONDS - start)) s)"
+}
+
+build() {
+    cmake -S .. -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPLAIT_CUDA=ON -DPLAIT_BENCHMARKS=ON -DPLAIT_TESTS=ON \
+        -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DPLAIT_TEST_PACKAGE=OFF >/dev/null &&
+        cmake --build "$build" -j "${JOBS:-$(nproc)}" \
+            --target plait_command test_cuda benchmark_step benchmark_ops resources >"$build/gpu.log" 2>&1 || {
+        tail -n 20 "$build/gpu.log"
+        return 1
+    }
+}
+
+tests() { timeout "$limit" ctest --test-dir "$build" -R '^cuda\.' --output-on-failure --timeout 100 -j 4 | tail -n 25; }
+
+# Ranks that are processes on this one GPU: each must have the hash of one rank, on every layout.
+ranks() {
+    local out=$build/gpu_ranks common hash one mesh
+    rm -rf "$out"
+    common=(train --config ../examples/configs/tiny.toml --run.device=cuda --bits layout --hash --steps 20)
+    last_hash() { sed -nE 's/.*"params_hash": ?"([0-9a-f]+)".*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
+    timeout "$limit" "$build/bin/plait" "${common[@]}" --run.out "$out/one" >"$out.log" 2>&1 || {
+        tail -n 3 "$out.log"
+        return 1
+    }
+    one=$(last_hash "$out/one")
+    printf '| ranks | mesh | hash | as one rank |\n|---|---|---|---|\n| 1 | | %s | |\n' "$one"
+    for mesh in data=2 tensor=2 pipeline=2 data=2,tensor=2 data=2,pipeline=2; do
+        local n=2
+        [[ $mesh != *,* ]] || n=4
+        timeout "$limit" mpirun --allow-run-as-root --oversubscribe -n $n "$build/bin/plait" "${common[@]}" \
+            --cluster nccl --mesh "$mesh" --run.out "$out/$mesh" >"$out.log" 2>&1 || {
+            tail -n 3 "$out.log"
+            return 1
+        }
+        hash=$(last_hash "$out/$mesh")
+        printf '| %s | %s | %s | %s |\n' "$n" "$mesh" "$hash" "$([[ $hash == "$one" ]] && echo yes || echo NO)"
+        [[ $hash == "$one" ]] || return 1
+    done
+}
+
+sanitize() {
+    local tool
+    for tool in memcheck racecheck; do
+        timeout "$limit" compute-sanitizer --tool $tool --error-exitcode 9 "$build/tests/test_cuda" "*on a GPU*kernels*" |
+            grep -E "ERROR SUMMARY|RACECHECK SUMMARY|passed|failed" || return 1
+    done
+}
+
+ops() {
+    timeout "$limit" "$build/bin/benchmarks/ops" --device cuda --model gpt2-124m --batch 16 --seq 1024 --compute bf16
+}
+
+# Plait's step beside PyTorch's, one after the other.
+step() {
+    local lines=$build/gpu_steps.jsonl row model batch seq
+    : >"$lines"
+    keep() { timeout "$limit" "$@" 2>>"$lines.log" | tee -a "$lines.text" | grep '^{' >>"$lines" || echo "failed: $*"; }
+    : >"$lines.text"
+    for row in ${MODELS:-gpt2-124m:64:1024 gpt2-1558m:16:1024 llama-1b:8:2048 qwen-0.5b:32:1024}; do
+        IFS=: read -r model batch seq <<<"$row"
+        keep "$build/bin/benchmarks/step" --device cuda --model "$model" --batch "$batch" --seq "$seq" --compute bf16 \
+            --steps 20 --floor --rounds 3
+        keep "$python" peers/torch_train.py --model "$model" --batch "$batch" --seq "$seq" --steps 20 --compile \
+            --attention cudnn --precision amp
+    done
+    "$python" - "$lines" <<'END'
+import json, sys
+rows = {}
+for line in open(sys.argv[1]):
+    r = json.loads(line)
+    rows.setdefault((r["model"], r["batch"], r["seq"]), {})[r["peer"].split()[0]] = r
+print("| model | batch | Plait tokens/s | MFU | GiB | floor / step | PyTorch tokens/s | GiB | ratio | memory ratio |")
+print("|---|---|---|---|---|---|---|---|---|---|")
+for (model, batch, seq), r in rows.items():
+    p, t = r.get("plait"), r.get("torch")
+    own = [f"{p['tok_s']:,}", f"{p.get('mfu', 0):.1%}", f"{p['peak_gib']:.1f}", f"{p.get('floor_share', 0):.1%}"] if p else ["-"] * 4
+    peer = [f"{t['tok_s']:,}", f"{t['peak_gib']:.1f}"] if t else ["-"] * 2
+    both = [f"{p['tok_s'] / t['tok_s']:.2f}", f"{p['peak_gib'] / t['peak_gib']:.2f}"] if p and t else ["-"] * 2
+    print(f"| {model} | {batch} x {seq} | " + " | ".join(own + peer + both) + " |")
+END
+    grep -v '^{' "$lines.text"
+}
+
+for p in $parts; do
+    case $p in
+        build | tests | ranks | sanitize | ops | step) part "$p" "$p" ;;
+        *)
+            echo "gpu.sh: there is no part '$p': build, tests, ranks, sanitize, ops, step" >&2
+            exit 2
+            ;;
+    esac
+done
+exit $failed
