@@ -18,7 +18,7 @@ namespace {
 
 struct Asked {
     std::string model = "llama-tiny", compute = "f32", recompute, device = "cpu", bits = "fast";
-    std::int64_t batch = 8, seq = 256, steps = 20, warmup = 3, micro_batches = 1, loss_chunk = 1024,
+    std::int64_t batch = 8, seq = 256, steps = 20, warmup = 3, micro_batches = 1, loss_chunk = 0,
                  threads = 0, rounds = 7;
     bool floor = false, profile = false, dry = false;
 };
@@ -50,7 +50,7 @@ Asked parse(int argc, char** argv) {
              {"--warmup", &o.warmup, 0},
              {"--threads", &o.threads, 0},
              {"--micro-batches", &o.micro_batches},
-             {"--loss-chunk", &o.loss_chunk, 0},
+             {"--loss-chunk", &o.loss_chunk},
              {"--rounds", &o.rounds}}}
         .read(argc, argv);
     check<UsageError>(o.compute == "f32" || o.compute == "bf16", "step: --compute {}: use f32 or bf16",
@@ -64,7 +64,7 @@ Asked parse(int argc, char** argv) {
 template <class Model>
 void run(Asked const& o, Size const& s) {
     auto c = s.config();
-    c.seq = o.seq, c.loss_chunk = o.loss_chunk;
+    c.seq = o.seq, c.loss_chunk = o.loss_chunk ? o.loss_chunk : o.device == "cuda" ? 4096 : 1024;
     Plan plan;
     plan.micro_batches(o.micro_batches).compute(o.compute == "bf16" ? bf16 : f32);
     if (!o.recompute.empty()) plan.recompute(o.recompute);

@@ -29,7 +29,7 @@ endforeach()
 set(frontend ${PLAIT_CUDNN_FRONTEND_INCLUDE_DIR})
 if(NOT missing AND NOT frontend AND PLAIT_CUDNN STREQUAL "ON")
   include(FetchContent)
-  FetchContent_Declare(cudnn_frontend GIT_REPOSITORY https://github.com/NVIDIA/cudnn-frontend.git GIT_TAG v1.14.0
+  FetchContent_Declare(cudnn_frontend GIT_REPOSITORY https://github.com/NVIDIA/cudnn-frontend.git GIT_TAG v1.32.0
     GIT_SHALLOW ON)
   # Its own CMakeLists.txt builds samples: only the headers are wanted.
   FetchContent_GetProperties(cudnn_frontend)
@@ -54,4 +54,3 @@ set(PLAIT_CUDNN_FOUND TRUE)
 message(STATUS "cuda: attention by cuDNN, ${PLAIT_CUDNN_LIBRARY} and ${frontend}")
 add_library(plait_cudnn INTERFACE)
 target_include_directories(plait_cudnn SYSTEM INTERFACE ${frontend} ${PLAIT_CUDNN_INCLUDE_DIR})
-target_link_libraries(plait_cudnn INTERFACE ${PLAIT_CUDNN_LIBRARY} ${PLAIT_NVRTC_LIBRARY})

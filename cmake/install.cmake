@@ -4,11 +4,13 @@ set(plait_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/plait)
 install(DIRECTORY include/plait TYPE INCLUDE FILES_MATCHING PATTERN *.hpp)
 install(FILES ${PROJECT_BINARY_DIR}/generated/plait/version.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/plait)
 
-# Two export sets, so that plait::plait can be used where Eigen is not installed.
+# Three export sets, so that plait::plait can be used where Eigen or the CUDA Toolkit is not installed.
 install(TARGETS plait EXPORT plaitTargets)
 install(TARGETS plait_header_only EXPORT plaitHeaderOnlyTargets)
+install(TARGETS plait_cuda EXPORT plaitCudaTargets)
 install(EXPORT plaitTargets NAMESPACE plait:: DESTINATION ${plait_package_dir})
 install(EXPORT plaitHeaderOnlyTargets NAMESPACE plait:: DESTINATION ${plait_package_dir})
+install(EXPORT plaitCudaTargets NAMESPACE plait:: DESTINATION ${plait_package_dir})
 if(TARGET plait_command)
   install(TARGETS plait_command RUNTIME)
 endif()
@@ -21,7 +23,11 @@ configure_package_config_file(cmake/plaitConfig.cmake.in plaitConfig.cmake INSTA
 write_basic_package_version_file(plaitConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/plaitConfig.cmake ${PROJECT_BINARY_DIR}/plaitConfigVersion.cmake
   DESTINATION ${plait_package_dir})
-foreach(package IN LISTS PLAIT_CONFIG_PACKAGES)
+set(modules ${PLAIT_CONFIG_PACKAGES})
+if(plait_uses_nccl)
+  list(APPEND modules NCCL)
+endif()
+foreach(package IN LISTS modules)
   install(FILES cmake/Find${package}.cmake DESTINATION ${plait_package_dir})
 endforeach()
 

@@ -28,17 +28,26 @@ class Staging {
         }
     }
 
+    /// The device copies a piece while the host empties the one before.
     void read(std::span<std::byte> to, std::byte const* from) {
         next();
-        while (!to.empty()) {
-            auto part = to.first(std::min(to.size(), piece_bytes));
-            machine_.copy_out(Machine::kernels, memory(current_), from,
-                              static_cast<std::int64_t>(part.size()));
-            machine_.finish();
-            std::memcpy(part.data(), memory(current_), part.size());
+        std::span<std::byte> waits;  // for what the device was asked for last
+        while (!to.empty() || !waits.empty()) {
+            auto const part = to.first(std::min(to.size(), piece_bytes));
+            auto const before = std::exchange(waits, part);
+            auto const reached = before.empty() ? -1 : machine_.record(Machine::kernels);
+            if (!part.empty())
+                machine_.copy_out(Machine::kernels, memory(1 - current_), from,
+                                  static_cast<std::int64_t>(part.size()));
+            if (reached >= 0) {
+                machine_.finish(reached);
+                std::memcpy(before.data(), memory(current_), before.size());
+            }
+            current_ = 1 - current_;
             from += part.size();
             to = to.subspan(part.size());
         }
+        machine_.finish();
     }
 
   private:

@@ -14,7 +14,7 @@ FaultWords::~FaultWords() {
     }
 }
 
-std::uint32_t* FaultWords::at(int number, bool recording, cudaStream_t stream) {
+std::uint32_t* FaultWords::at(int number, bool recording) {
     auto known = slots_.find(number);
     if (known == slots_.end()) {
         auto slot = static_cast<int>(slots_.size());
@@ -27,8 +27,8 @@ std::uint32_t* FaultWords::at(int number, bool recording, cudaStream_t stream) {
             check_cuda(cudaHostAlloc(reinterpret_cast<void**>(&p.host), bytes, cudaHostAllocDefault),
                        "words for faults");
             std::fill_n(p.host, words, 0u);
-            check_cuda(cudaMemsetAsync(p.device, 0, bytes, stream), "words for faults");
-            check_cuda(cudaStreamSynchronize(stream), "words for faults");  // other streams may use them
+            // Done when it returns, and no stream of ours waits or is waited for.
+            check_cuda(cudaMemcpy(p.device, p.host, bytes, cudaMemcpyHostToDevice), "words for faults");
         }
         known = slots_.emplace(number, slot).first;
     }

@@ -16,7 +16,7 @@ class FaultWords {
     ~FaultWords();
 
     /// That of an instruction, at one address for good. Takes memory now and then, which no recording may.
-    std::uint32_t* at(int number, bool recording, cudaStream_t stream);
+    std::uint32_t* at(int number, bool recording);
     /// Puts a copy to the host on the stream.
     cudaError_t fetch(cudaStream_t stream) const;
     /// Throws DeviceFault where a word that was fetched is raised, and lowers all of them.

@@ -69,8 +69,12 @@ GpuDevice take_device(int number) {
     device.architecture = 10 * properties->major + properties->minor;
     take(cudaDeviceGetStreamPriorityRange(&device.priority, &device.high_priority), number, "its priorities");
 
+    // All are loaded here: loading may wait for the device to be idle, which it is not beside a collective
+    // that waits for another rank.
     cudaFuncAttributes attributes{};
-    auto error = cudaFuncGetAttributes(&attributes, compiled_kernels().front().entry);
+    auto error = cudaSuccess;
+    for (auto const& kernel : compiled_kernels())
+        if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel.entry);
     if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
         error == cudaErrorInvalidKernelImage || error == cudaErrorUnsupportedPtxVersion) {
         static_cast<void>(cudaGetLastError());

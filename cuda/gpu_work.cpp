@@ -65,7 +65,7 @@ bool GpuQueue::attend([[maybe_unused]] AttentionCall const& call) {
 
 std::uint32_t* GpuQueue::fault() {
     gpu_.use();
-    return ask([&] { return gpu_.faults_->at(gpu_.number_, gpu_.recording_, stream); });
+    return ask([&] { return gpu_.faults_->at(gpu_.number_, gpu_.recording_); });
 }
 
 void Gpu::begin_recording() {

@@ -36,30 +36,56 @@ AttentionCall call_of(KernelCall const& call, AttentionShape const& s, std::int6
             .workspace_bytes = workspace_bytes};
 }
 
+/// Rows of whole tiles of a library.
+std::int64_t in_tiles(std::int64_t rows) { return (rows + 127) / 128 * 128; }
+
 /// What a library may take: some of its own, and some f32 numbers for each row of the scores.
 std::int64_t library_bytes(AttentionShape const& s) {
-    constexpr std::int64_t own = 1 << 20, numbers_a_row = 4, rows_a_tile = 128;
-    auto rows = (s.length + rows_a_tile - 1) / rows_a_tile * rows_a_tile;
-    return own + padded(bytes_of(f32, numbers_a_row * s.batch * s.heads * rows));
+    constexpr std::int64_t own = 1 << 20, numbers_a_row = 4;
+    return own + padded(bytes_of(f32, numbers_a_row * s.batch * s.heads * in_tiles(s.length)));
 }
 std::int64_t forward_bytes(AttentionShape const& s, DType dtype) {
     return dtype == bf16 ? library_bytes(s) : 0;
 }
+/// Rows of the batch that a library takes at a time for the gradient, as many as divide the batch: on Hopper
+/// cuDNN adds up dq in one order by keeping the gradient of all scores.
+std::int64_t batch_at_once(AttentionShape const& s) {
+    constexpr std::int64_t most_bytes = std::int64_t{1} << 30;
+    auto one = bytes_of(bf16, s.heads * in_tiles(s.length) * in_tiles(s.keys));
+    for (auto n = s.batch; n > 1; --n)
+        if (s.batch % n == 0 && n * one <= most_bytes) return n;
+    return 1;
+}
 /// Own kernels want delta alone, an f32 number for each row of the scores. A library adds up dq in f32, and
 /// makes dk and dv for each query head.
-std::int64_t backward_bytes(AttentionShape const& s, DType dtype) {
+std::int64_t backward_bytes(AttentionShape s, DType dtype) {
     auto delta = padded(bytes_of(f32, s.batch * s.heads * s.length));
     if (dtype != bf16) return delta;
-    constexpr std::int64_t rows_a_tile = 128;
-    auto rows_of = [](std::int64_t n) { return (n + rows_a_tile - 1) / rows_a_tile * rows_a_tile; };
-    auto heads = s.batch * s.heads * s.dim;
-    auto dq = padded(bytes_of(f32, heads * rows_of(s.length)));
-    auto dkv = s.heads == s.kv_heads ? 0 : 2 * padded(bytes_of(bf16, heads * rows_of(s.keys)));
-    // On Hopper cuDNN adds up dq in one order by keeping the gradient of all scores.
-    constexpr std::int64_t most_scores_bytes = std::int64_t{4} << 30;
-    auto scores = bytes_of(bf16, s.batch * s.heads * rows_of(s.length) * rows_of(s.keys));
-    if (scores > most_scores_bytes) scores = 0;
+    s.batch = batch_at_once(s);
+    auto heads = s.batch * s.heads;
+    auto dq = padded(bytes_of(f32, heads * s.dim * in_tiles(s.length)));
+    auto dkv = s.heads == s.kv_heads ? 0 : 2 * padded(bytes_of(bf16, heads * s.dim * in_tiles(s.keys)));
+    auto scores = bytes_of(bf16, heads * in_tiles(s.length) * in_tiles(s.keys));
     return std::max(delta, library_bytes(s) + dq + dkv + scores);
+}
+
+/// The gradient by a library, or false.
+bool attend_back(Queue& queue, AttentionCall all, AttentionShape const& s) {
+    all.batch = batch_at_once(s);
+    auto moved = [](auto* data, std::int64_t bytes) { return data + bytes; };
+    auto const q_bytes = bytes_of(all.dtype, all.batch * s.length * s.heads * s.dim),
+               k_bytes = bytes_of(all.dtype, all.batch * s.keys * s.kv_heads * s.dim),
+               lse_bytes = bytes_of(f32, all.batch * s.heads * s.length);
+    for (std::int64_t first = 0; first < s.batch; first += all.batch) {
+        // All slices are of one shape, so it is the first that is refused.
+        if (!queue.attend(all)) return false;
+        for (auto* x : {&all.q, &all.dout}) *x = moved(*x, q_bytes);
+        for (auto* x : {&all.k, &all.v}) *x = moved(*x, k_bytes);
+        for (auto* x : {&all.out, &all.dq}) *x = moved(*x, q_bytes);
+        for (auto* x : {&all.dk, &all.dv}) *x = moved(*x, k_bytes);
+        all.lse = moved(all.lse, lse_bytes);
+    }
+    return true;
 }
 
 template <class T, int columns>
@@ -137,7 +163,7 @@ void attention_gradient(KernelCall const& call) {
     library.out = call.in[3].data, library.lse = call.in[4].data, library.dout = call.in[5].data;
     library.dq = call.out[0].data, library.dk = call.out[1].data, library.dv = call.out[2].data;
     want_computable(call, library.dtype);
-    if (call.queue->attend(library)) return;
+    if (attend_back(*call.queue, library, s)) return;
     with_kernel(call, s, [&]<class T, int columns>() { backward<T, columns>(call, s); });
 }
 std::int64_t attention_gradient_workspace(AnyOp const&, Metas const& in, Metas const&, int) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "plait/cpu/backend.hpp"
@@ -31,8 +32,12 @@ std::shared_ptr<Backend> planned_backend(Config const& config, World const& worl
 
 Device take_device(Config const& config, World const& world, Launcher const& launcher, bool sync) {
     if (config.run.device != "cuda") return {cpu_backend(workers_of_rank(config, world))};
-    auto gpu =
-        cuda::open_gpu({.device = launcher.rank_here, .fixed_algorithms = config.plan.bits == "layout"});
+    // What one rank finds fastest another may not, and copies of one value must have the same bits. Launchers
+    // may show each process one GPU only.
+    bool const layout = config.plan.bits == "layout";
+    auto gpu = cuda::open_gpu({.device = launcher.rank_here % std::max(cuda::gpu_count(), 1),
+                               .fixed_algorithms = layout || world.ranks > 1,
+                               .library_attention = !layout});
     return {cuda::make_backend(gpu, {.sync = sync}), gpu};
 }
 

@@ -121,7 +121,7 @@ Launcher find_launcher(Environment const& environment) {
             (v.here ? number_in(environment, v.here, 1) : slurm_tasks_here(environment, *processes))
                 .value_or(*processes);
         auto const rank_here = number_in(environment, v.rank_here, 0);
-        return {*processes, *rank, here, rank_here.value_or(*rank % here), v.processes};
+        return {*processes, *rank, here, v.processes, rank_here.value_or(*rank % here)};
     }
     return {};
 }

@@ -15,8 +15,8 @@ namespace plait::tools {
 struct Launcher {
     int processes = 1, rank = 0;
     int here = 1;          // processes on this machine, where the launcher says so, else all
-    int rank_here = 0;     // this one among them
     std::string variable;  // that says how many, "OMPI_COMM_WORLD_SIZE"; empty without a launcher
+    int rank_here = 0;     // this one among those on this machine
 
     /// Whether MPI can join them.
     bool over_mpi() const { return !variable.empty() && variable != "WORLD_SIZE"; }

@@ -45,7 +45,10 @@ TEST_CASE("a mesh that the world, the batch or the granularity cannot have is re
     refused(2, "data.batch = 12 (command line): plan.bits = \"layout\" cuts it",
             run({"--bits", "layout", "--data.batch=12"}));
     refused(2, "run.cluster = \"threads:x\"", run({"--cluster", "threads:x"}));
-    refused(2, "is not in this version yet", run({"--cluster", "nccl"}));
+    refused(2, "it joins GPUs: use mpi", run({"--cluster", "nccl"}));
+    refused(2, "GPUs are joined by nccl", run({"--cluster", "threads:2", "--run.device=cuda"}));
+    refused(2, "GPUs compute in bf16 or f32", run({"--plan.compute=f64", "--run.device=cuda"}));
+    refused(2, "is not in this version yet", run({"--cluster", "sim:gb200"}));
     CHECK_FALSE(std::filesystem::exists(out));
 }
 

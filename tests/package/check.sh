@@ -53,7 +53,7 @@ case $way in
         mkdir -p "$out"
         compiler=$(sed -n 's/^CMAKE_CXX_COMPILER:[A-Z]*=//p' "$build/CMakeCache.txt" | head -n 1)
         # shellcheck disable=SC2046
-        "$compiler" $(pkg-config --cflags plait) "$here"/*.cpp $(pkg-config --libs plait) -o "$out/outside"
+        "$compiler" $(pkg-config --cflags plait) "$here"/main.cpp "$here"/second.cpp $(pkg-config --libs plait) -o "$out/outside"
         LD_LIBRARY_PATH=$(dirname "$PKG_CONFIG_PATH") "$out/outside"
         ;;
     subdirectory)

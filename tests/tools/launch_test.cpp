@@ -178,6 +178,37 @@ TEST_CASE("one process is a world of its own, of threads, or an MPI world of one
                    "1 rank by OMPI_COMM_WORLD_SIZE"));
 }
 
+TEST_CASE("GPUs of several processes are joined by NCCL, which any launcher starts") {
+    auto world_of = [](std::string const& device, std::string const& cluster, Launcher const& launcher) {
+        auto config = with_cluster(cluster);
+        config.run.device = device;
+        return plan_world(config, launcher);
+    };
+    Launcher const by_mpi{2, 1, 2, "OMPI_COMM_WORLD_SIZE", 1}, by_hand{4, 0, 4, "WORLD_SIZE"};
+    CHECK((by_mpi.over_mpi() && !by_hand.over_mpi() && !Launcher{}.over_mpi()));
+    auto world = world_of("cuda", "", by_mpi);
+    CHECK((world.kind == World::Kind::nccl && world.ranks == 2 && world.of_processes()));
+    CHECK(world.notes == std::vector<std::string>{"cluster nccl: 2 ranks by OMPI_COMM_WORLD_SIZE"});
+    CHECK(world_of("cuda", "nccl", by_hand).ranks == 4);
+    CHECK(world_of("cuda", "self", {}).kind == World::Kind::self);
+    auto refused = [&](std::string const& device, std::string const& cluster, Launcher const& launcher) {
+        return message_of<UsageError>([&] { world_of(device, cluster, launcher); });
+    };
+    CHECK(contains(refused("cuda", "threads:2", {}), "GPUs are joined by nccl"));
+    CHECK(contains(refused("cuda", "mpi", by_mpi), "GPUs are joined by nccl"));
+    CHECK(contains(refused("cuda", "self", by_mpi), "2 processes were started: use nccl"));
+    CHECK(contains(refused("cpu", "nccl", by_mpi), "it joins GPUs: use mpi"));
+    CHECK(contains(refused("cpu", "", by_hand), "on CPUs start them by mpirun"));
+
+    auto const found =
+        launcher_of({{"WORLD_SIZE", "8"}, {"RANK", "5"}, {"LOCAL_WORLD_SIZE", "4"}, {"LOCAL_RANK", "1"}});
+    CHECK((found.processes == 8 && found.rank == 5 && found.here == 4 && found.rank_here == 1));
+    CHECK(launcher_of({{"WORLD_SIZE", "8"}, {"RANK", "5"}}).rank_here == 5);
+    CHECK(launcher_of(
+              {{"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "5"}, {"SLURM_STEP_ID", "0"}, {"SLURM_LOCALID", "3"}})
+              .rank_here == 3);
+}
+
 TEST_CASE("a dry run looks at the mesh that is given, or at the world") {
     auto ranks = [](std::vector<Override> const& overrides, Launcher const& launcher = {}) {
         auto config = load_config("", overrides);

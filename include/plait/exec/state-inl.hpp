@@ -148,8 +148,8 @@ PLAIT_INLINE std::uint64_t State::parameter_hash(Variable const& v) const {
     std::uint64_t sum = 0, path = hash_name(v.path);
     auto const counted = v.counted();
     auto const& e = entry(v);
-    // In pieces, so that a hash after every step takes no memory to speak of.
-    constexpr std::int64_t piece = 4096;
+    // In pieces, so that a hash after every step takes no memory to speak of; each is a wait for a device.
+    std::int64_t const piece = backend_->shares_memory() ? 4096 : 1 << 20;
     for_each_run(e.block.shape, e.place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
         for (std::int64_t begin = 0; begin < count; begin += piece) {
             Array a({e.block.dtype, {std::min(piece, count - begin)}});
