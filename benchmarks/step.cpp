@@ -16,7 +16,7 @@ using namespace plait::benchmark;
 namespace {
 
 struct Asked {
-    std::string model = "llama-tiny", compute = "f32", recompute;
+    std::string model = "llama-tiny", compute = "f32", master = "f32", recompute;
     std::int64_t batch = 8, seq = 256, steps = 20, warmup = 3, micro_batches = 1, loss_chunk = 1024,
                  threads = 0, rounds = 7;
     bool floor = false, profile = false, dry = false;
@@ -24,11 +24,13 @@ struct Asked {
 
 constexpr char usage[] =
     "usage: step [--model NAME] [--batch N] [--seq N] [--steps N] [--warmup N] [--compute f32|bf16] "
-    "[--threads N]\n"
-    "            [--micro-batches N] [--loss-chunk N] [--recompute GLOB] [--floor] [--rounds N] [--profile] "
-    "[--dry]\n"
+    "[--master f32|bf16]\n"
+    "            [--threads N] [--micro-batches N] [--loss-chunk N] [--recompute GLOB] [--floor] [--rounds "
+    "N] "
+    "[--profile] [--dry]\n"
     "models: llama-tiny, gpt2-tiny, gpt2-124m, llama-1b, llama-7b; --threads 0 takes all cores; --dry only "
     "compiles;\n"
+    "--master bf16 keeps matrices and their moments in bf16, and wants --compute bf16;\n"
     "--floor adds N rounds of a step, its products alone and a copy";
 
 Asked parse(int argc, char** argv) {
@@ -36,7 +38,10 @@ Asked parse(int argc, char** argv) {
     Options{"step",
             usage,
             {{"--floor", &o.floor}, {"--profile", &o.profile}, {"--dry", &o.dry}},
-            {{"--model", &o.model}, {"--compute", &o.compute}, {"--recompute", &o.recompute}},
+            {{"--model", &o.model},
+             {"--compute", &o.compute},
+             {"--master", &o.master},
+             {"--recompute", &o.recompute}},
             {{"--batch", &o.batch},
              {"--seq", &o.seq},
              {"--steps", &o.steps},
@@ -48,6 +53,8 @@ Asked parse(int argc, char** argv) {
         .read(argc, argv);
     check<UsageError>(o.compute == "f32" || o.compute == "bf16", "step: --compute {}: use f32 or bf16",
                       o.compute);
+    check<UsageError>(o.master == "f32" || (o.master == "bf16" && o.compute == "bf16"),
+                      "step: --master {}: use f32, or bf16 with --compute bf16", o.master);
     return o;
 }
 
@@ -68,7 +75,8 @@ void run(Asked const& o, Size const& s) {
 
     std::optional<Training<Model>> training;
     auto const compile_seconds = seconds([&] {
-        training.emplace(c, o.batch, plan, o.profile ? std::shared_ptr<Backend>(backend) : backend->inner());
+        training.emplace(c, o.batch, plan, o.profile ? std::shared_ptr<Backend>(backend) : backend->inner(),
+                         o.master == "bf16" ? bf16 : f32);
     });
     auto& step = training->step;
     std::int64_t parameters = 0;
@@ -104,9 +112,10 @@ void run(Asked const& o, Size const& s) {
     }
     fmt::print(
         "{{\"peer\": \"plait\", \"model\": \"{}\", \"params\": {}, \"batch\": {}, \"seq\": {}, "
-        "\"precision\": \"{}\", \"threads\": {}, \"tok_s\": {:.0f}, \"ms\": {:.2f}, \"min_ms\": {:.2f}, "
+        "\"precision\": \"{}\", \"master\": \"{}\", \"threads\": {}, \"tok_s\": {:.0f}, \"ms\": {:.2f}, "
+        "\"min_ms\": {:.2f}, "
         "\"peak_gib\": {:.3f}, \"arena_gib\": {:.3f}, \"compile_s\": {:.2f}, \"loss\": {:.3f}{}}}\n",
-        s.name, parameters, o.batch, o.seq, o.compute, backend->workers(),
+        s.name, parameters, o.batch, o.seq, o.compute, o.master, backend->workers(),
         middle > 0 ? 1e3 * static_cast<double>(o.batch * o.seq) / middle : 0, middle, least,
         static_cast<double>(used.ru_maxrss) / (1 << 20),
         static_cast<double>(step.memory().total()) / (1 << 30), compile_seconds, loss, floor_keys);
