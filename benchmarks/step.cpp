@@ -17,20 +17,23 @@ using namespace plait::benchmark;
 namespace {
 
 struct Asked {
-    std::string model = "llama-tiny", compute = "f32", recompute, device = "cpu", bits = "fast";
-    std::int64_t batch = 8, seq = 256, steps = 20, warmup = 3, micro_batches = 1, loss_chunk = 0,
-                 threads = 0, rounds = 7;
+    std::string model = "llama-tiny", compute = "f32", master = "f32", recompute, device = "cpu",
+                bits = "fast";
+    std::int64_t batch = 8, seq = 256, steps = 20, warmup = 3, micro_batches = 1, loss_chunk = 0, threads = 0,
+                 rounds = 7;
     bool floor = false, profile = false, dry = false;
 };
 
 constexpr char usage[] =
     "usage: step [--model NAME] [--batch N] [--seq N] [--steps N] [--warmup N] [--compute f32|bf16] "
-    "[--threads N]\n"
-    "            [--micro-batches N] [--loss-chunk N] [--recompute GLOB] [--device cpu|cuda] [--bits "
+    "[--master f32|bf16]\n"
+    "            [--threads N] [--micro-batches N] [--loss-chunk N] [--recompute GLOB] [--device cpu|cuda] "
+    "[--bits "
     "fast|layout]\n"
     "            [--floor] [--rounds N] [--profile] [--dry]\n"
     "models: llama-tiny, gpt2-tiny, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1558m, qwen-0.5b, llama-1b, "
     "llama-7b;\n"
+    "--master bf16 keeps matrices and their moments in bf16, and wants --compute bf16;\n"
     "--threads 0 takes all cores; --dry only compiles, and wants no GPU;\n"
     "--floor adds N rounds of a step, its products alone and a copy";
 
@@ -42,6 +45,7 @@ Asked parse(int argc, char** argv) {
             {{"--model", &o.model},
              {"--compute", &o.compute},
              {"--recompute", &o.recompute},
+             {"--master", &o.master},
              {"--device", &o.device},
              {"--bits", &o.bits}},
             {{"--batch", &o.batch},
@@ -58,6 +62,8 @@ Asked parse(int argc, char** argv) {
     check<UsageError>(o.device == "cpu" || o.device == "cuda", "step: --device {}: use cpu or cuda",
                       o.device);
     check<UsageError>(o.bits == "fast" || o.bits == "layout", "step: --bits {}: use fast or layout", o.bits);
+    check<UsageError>(o.master == "f32" || (o.master == "bf16" && o.compute == "bf16"),
+                      "step: --master {}: use f32, or bf16 with --compute bf16", o.master);
     return o;
 }
 
@@ -74,7 +80,8 @@ void run(Asked const& o, Size const& s) {
 
     std::optional<Training<Model>> training;
     auto const compile_seconds = seconds([&] {
-        training.emplace(c, o.batch, plan, o.profile ? std::shared_ptr<Backend>(backend) : backend->inner());
+        training.emplace(c, o.batch, plan, o.profile ? std::shared_ptr<Backend>(backend) : backend->inner(),
+                         o.master == "bf16" ? bf16 : f32);
     });
     auto& step = training->step;
     std::int64_t parameters = 0;
@@ -114,10 +121,11 @@ void run(Asked const& o, Size const& s) {
     }
     fmt::print(
         "{{\"peer\": \"plait\", \"model\": \"{}\", \"params\": {}, \"batch\": {}, \"seq\": {}, "
-        "\"precision\": \"{}\", \"device\": \"{}\", \"bits\": \"{}\", \"threads\": {}, \"tok_s\": {:.0f}, "
+        "\"precision\": \"{}\", \"master\": \"{}\", \"device\": \"{}\", \"bits\": \"{}\", \"threads\": {}, "
+        "\"tok_s\": {:.0f}, "
         "\"ms\": {:.2f}, \"min_ms\": {:.2f}, "
         "\"peak_gib\": {:.3f}, \"arena_gib\": {:.3f}, \"compile_s\": {:.2f}, \"loss\": {:.3f}{}}}\n",
-        s.name, parameters, o.batch, o.seq, o.compute, device.text(), o.bits, backend->workers(),
+        s.name, parameters, o.batch, o.seq, o.compute, o.master, device.text(), o.bits, backend->workers(),
         middle > 0 ? 1e3 * static_cast<double>(o.batch * o.seq) / middle : 0, middle, least,
         static_cast<double>(peak) / (1 << 30), static_cast<double>(step.memory().total()) / (1 << 30),
         compile_seconds, loss, more_keys);

@@ -62,9 +62,12 @@ struct Training {
     Step step;
     std::map<std::string, Array> batch;
 
-    Training(models::Config const& c, std::int64_t rows, Plan const& plan, std::shared_ptr<Backend> backend)
+    /// `master` is what matrices are kept in, with bf16 also their moments.
+    Training(models::Config const& c, std::int64_t rows, Plan const& plan, std::shared_ptr<Backend> backend,
+             DType master = f32)
         : config(c),
-          model(c),
+          model(kept_in(master, c)),
+          adam{.bf16_moments = master},
           variables(state(model, adam, std::move(backend))),
           step(compile(plan, variables, token_columns(rows, c.seq), [&](Batch const& b) -> Row {
               auto [loss, gradients] =
@@ -77,6 +80,11 @@ struct Training {
         draw();
     }
 
+    static Model kept_in(DType master, models::Config const& c) {
+        Model m(c);
+        nn::keep_matrices_in(m, master);
+        return m;
+    }
     /// Other tokens.
     void draw() {
         Random const random{7, hash_name("tokens"), static_cast<std::uint32_t>(step.steps_done())};

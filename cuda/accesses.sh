@@ -5,7 +5,7 @@
 set -euo pipefail
 narrow='BiasRows|GeluRows|Clear|ColumnSums|CopyMap|NormOfSquares|Pick|Pointwise|RadixCount|RadixScatter|Reduce(Columns|Rows)<IntegerInput.*'
 narrow+='|Mark|RopeAngles|RowBegins|TransposeMap'
-reading='AdamW<Bf16,float,Bf16>|Attention.*|CacheAttention|LinearLossParts|MaxAbsolute|ReduceRows|Squares'
+reading='AdamW<Bf16,float,Bf16,(false|true)>|Attention.*|CacheAttention|LinearLossParts|MaxAbsolute|ReduceRows|Squares'
 shopt -s nullglob
 files=("$1"/*.ptx)
 if ((${#files[@]} == 0)); then

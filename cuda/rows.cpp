@@ -35,6 +35,7 @@ KernelTable rows() {
         {SwiGlu::name, swiglu},
         {SwiGluGradient::name, swiglu_gradient},
         {Dropout::name, dropout},
+        {StochasticRound::name, stochastic_round},
         {Reduce::name, reduce, reduce_workspace, 0b1},
         {Expand::name, expand},
         {Softmax::name, softmax},

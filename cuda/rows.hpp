@@ -24,6 +24,7 @@ void iota(KernelCall const& call);
 void swiglu(KernelCall const& call);
 void swiglu_gradient(KernelCall const& call);
 void dropout(KernelCall const& call);
+void stochastic_round(KernelCall const& call);
 void expand(KernelCall const& call);
 
 // reduce.cpp

@@ -6,7 +6,6 @@
 #include "cuda/kernels/attention_gradient.cuh"
 #include "cuda/kernels/cache.cuh"
 #include "cuda/kernels/copy.cuh"
-#include "cuda/kernels/dropout.cuh"
 #include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/embedding.cuh"
 #include "cuda/kernels/embedding_gradient.cuh"
@@ -20,6 +19,7 @@
 #include "cuda/kernels/norm.cuh"
 #include "cuda/kernels/pointwise.cuh"
 #include "cuda/kernels/product.cuh"
+#include "cuda/kernels/random.cuh"
 #include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/softmax.cuh"
@@ -80,7 +80,8 @@ using Table = Kernels<
     Map<Copy, float, Bf16>, Map<Copy, Bf16, float>,  //
     UnaryMap<Bf16>, UnaryMap<float>, UnaryGradientMap<Bf16>, UnaryGradientMap<float>, BinaryMap<Bf16, Bf16>,
     BinaryMap<float, float>, BinaryMap<Bf16, float>, BinaryMap<float, Bf16>, Pointwise<float>,
-    Pointwise<std::int64_t>, FoldMap<Bf16>, FoldMap<float>, DropoutMap<Bf16>, DropoutMap<float>,
+    Pointwise<std::int64_t>, FoldMap<Bf16>, FoldMap<float>, RandomMap<Dropped, Bf16>,
+    RandomMap<Dropped, float>, RandomMap<RoundedAtRandom, float, Bf16>,
     // along dims, by what is read
     ReduceRows<FloatInput<Bf16>, Sum>, ReduceRows<FloatInput<float>, Sum>, ReduceRows<IntegerInput, Sum>,
     ReduceRows<FloatInput<Bf16>, Largest>, ReduceRows<FloatInput<float>, Largest>,
@@ -113,10 +114,13 @@ using Table = Kernels<
     CacheAttention<float, float>, CacheAttention<float, Bf16>, CacheAttention<Bf16, Bf16>,
     // the loss of a chunk of logits, by their gradient's dtype
     LinearLossRows<Bf16>, LinearLossRows<float>, LinearLossParts,
-    // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments
+    // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments, and where the
+    // parameter is rounded at random
     Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //
     AdamW<float, float, float>, AdamW<Bf16, Bf16, Bf16>, AdamW<Bf16, Bf16, float>, AdamW<Bf16, float, Bf16>,
-    AdamW<Bf16, float, float>,
+    AdamW<Bf16, float, float>,  //
+    AdamW<Bf16, Bf16, Bf16, true>, AdamW<Bf16, Bf16, float, true>, AdamW<Bf16, float, Bf16, true>,
+    AdamW<Bf16, float, float, true>,
     // sums over ranks in one order
     TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>,
     // the machine's own: how far a stream is, what a library leaves of a product

@@ -3,11 +3,12 @@
 #include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
 #include "cuda/kernels/many.cuh"
+#include "cuda/kernels/random.cuh"
 
 namespace plait::cuda {
 
 /// A parameter of dtype P, its gradient G, its moments M, and where they go, which may be where they are.
-template <class P, class G, class M>
+template <class P, class G, class M, bool stochastic = false>
 struct Parameter {
     P const* p;
     G const* g;
@@ -18,10 +19,27 @@ struct Parameter {
     float decay;
     int first;
 };
-
-/// One AdamW step of many parameters: ops/update.hpp. Rate, step, clipping factor and guard are read from
-/// device memory, so that a recording serves every step.
+/// The same where random bits round it: who asks for them, and the elements' numbers in the logical tensor,
+/// where runs of `run` elements lie `stride` apart from `start` on.
 template <class P, class G, class M>
+struct Parameter<P, G, M, true> : Parameter<P, G, M> {
+    std::uint64_t site;
+    std::int64_t start, run, stride;
+
+    PLAIT_DEVICE std::uint64_t number(std::int64_t i) const {
+        if (run >= this->n) return static_cast<std::uint64_t>(start + i);
+        auto row = Strides<1>::quotient(i, run);
+        return static_cast<std::uint64_t>(start + row * stride + (i - row * run));
+    }
+    /// Whether packs, which are a whole number of fours, are runs that start at a multiple of four.
+    PLAIT_DEVICE bool packed(int lanes) const {
+        return start % 4 == 0 && (run >= this->n || (stride % 4 == 0 && run % lanes == 0));
+    }
+};
+
+/// One AdamW step of many parameters: ops/update.hpp. Rate, step, clipping factor, guard and key are read
+/// from device memory, so that a recording serves every step.
+template <class P, class G, class M, bool stochastic = false>
 struct AdamW {
     static constexpr char const* name = "adamw";
     static constexpr int threads = 256;
@@ -35,9 +53,11 @@ struct AdamW {
     std::int32_t const* step;   // counts from 1
     float const* scale;         // multiplies gradients; null: 1
     std::uint8_t const* guard;  // 0: everything stays as it is; null: 1
+    std::int32_t const* key;    // seed and step of the random bits; null unless `stochastic`
     double beta1, beta2;
     float eps;
-    Many<Parameter<P, G, M>, 448, 4096> parameters;  // parts are multiples of 16 bytes
+    // Parts are multiples of 16 bytes.
+    Many<Parameter<P, G, M, stochastic>, stochastic ? 312 : 448, 4096> parameters;
 
     std::int64_t blocks() const { return parameters.blocks; }
 
@@ -62,6 +82,8 @@ struct AdamW {
         auto rest1 = static_cast<float>(1 - beta1), rest2 = static_cast<float>(1 - beta2);
         bool wide = aligned(one.p + begin, one.g + begin, one.m + begin, one.v + begin, one.to_p + begin,
                             one.to_m + begin, one.to_v + begin);
+        [[maybe_unused]] bool packed = false;
+        if constexpr (stochastic) packed = one.packed(lanes);
         for (int i = block.thread() * lanes; i < count; i += threads * lanes) {
             int left = count - i;
             auto at = begin + i;
@@ -76,6 +98,14 @@ struct AdamW {
                 to_m[j] = b1 * m[j] + rest1 * d;
                 to_v[j] = b2 * v[j] + rest2 * (d * d);
                 to_p[j] = p[j] - r * (to_m[j] * c1 / (sqrtf(to_v[j] * c2) + eps) + one.decay * p[j]);
+            }
+            if constexpr (stochastic) {
+                static_assert(lanes % 4 == 0 && sizeof(P) == 2);
+                RandomKey random(key, one.site);
+                if (packed) random.apply(one.number(at), to_p, RoundedAtRandom{});
+                else
+                    random.apply_each([&](int j) { return one.number(at + j); }, left, to_p,
+                                      RoundedAtRandom{});
             }
             Pack<P, lanes>(to_p).store(one.to_p + at, left, wide);
             Pack<M, lanes>(to_m).store(one.to_m + at, left, wide);

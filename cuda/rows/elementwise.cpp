@@ -2,6 +2,7 @@
 
 #include "cuda/rows/operands.hpp"
 #include "plait/ops/reduce.hpp"
+#include "plait/ops/update.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -235,35 +236,44 @@ void iota(KernelCall const& call) {
     launch(*call.queue, kernel);
 }
 
+namespace {
+
+template <class T, class Y = T, class F>
+void random_map(KernelCall const& call, F const& f, std::uint64_t site) {
+    Buffer const& y = call.out[0];
+    RandomMap<F, T, Y> kernel{};
+    kernel.f = f;
+    kernel.x = call.in[0].as<T const>();
+    kernel.y = y.as<Y>();
+    kernel.n = y.meta.elements();
+    kernel.key = call.in[1].as<std::int32_t const>();
+    kernel.site = site;
+    kernel.start = add_logical_dims(kernel.walk, y);
+    // Whether every pack is a run of the logical tensor that starts at a multiple of four.
+    auto const& walk = kernel.walk;
+    int last = walk.rank - 1;
+    kernel.packed = kernel.start % 4 == 0;
+    for (int d = 0; d < last; ++d) kernel.packed &= walk.stride[0][d] % 4 == 0;
+    if (last >= 0) kernel.packed &= walk.stride[0][last] == 1;
+    if (last > 0) kernel.packed &= walk.size[last] % kernel.lanes == 0;
+    launch(*call.queue, kernel);
+}
+
+}  // namespace
+
 void dropout(KernelCall const& call) {
     auto const& op = call.attributes<Dropout>();
-    Buffer const &x = call.in[0], &y = call.out[0];
-    Shape const& s = y.meta.shape;
-    with_floats(call, x.meta.dtype, [&](auto zero) {
-        using T = decltype(zero);
-        DropoutMap<T> kernel{};
-        kernel.x = x.as<T const>();
-        kernel.y = y.as<T>();
-        kernel.n = y.meta.elements();
-        kernel.key = call.in[1].as<std::int32_t const>();
-        kernel.site = op.site;
-        kernel.least = static_cast<std::uint32_t>(std::ceil(op.rate * 0x1p24));
-        kernel.scale = static_cast<float>(1 / (1 - op.rate));
-        auto const& logical = y.block.logical.empty() ? s : y.block.logical;
-        for (int d = 0; d < s.rank(); ++d) {
-            std::int64_t stride = elements(logical, d + 1, s.rank());
-            add_dim<1>(kernel.walk, s[d], {stride});
-            if (!y.block.origin.empty()) kernel.start += y.block.origin[d] * stride;
-        }
-        // Whether every pack is a run of the logical tensor that starts at a multiple of four.
-        auto const& walk = kernel.walk;
-        int last = walk.rank - 1;
-        kernel.packed = kernel.start % 4 == 0;
-        for (int d = 0; d < last; ++d) kernel.packed &= walk.stride[0][d] % 4 == 0;
-        if (last >= 0) kernel.packed &= walk.stride[0][last] == 1;
-        if (last > 0) kernel.packed &= walk.size[last] % DropoutMap<T>::lanes == 0;
-        launch(*call.queue, kernel);
+    with_floats(call, call.in[0].meta.dtype, [&]<class T>(T) {
+        random_map<T>(call,
+                      Dropped{.least = static_cast<std::uint32_t>(std::ceil(op.rate * 0x1p24)),
+                              .scale = static_cast<float>(1 / (1 - op.rate))},
+                      op.site);
     });
+}
+
+void stochastic_round(KernelCall const& call) {
+    if (call.in[0].meta.dtype != f32) unsupported(call, call.in[0].meta.dtype);
+    random_map<float, Bf16>(call, RoundedAtRandom{}, call.attributes<StochasticRound>().site);
 }
 
 }  // namespace plait::cuda

@@ -61,6 +61,19 @@ inline std::int64_t elements(Shape const& s, int first, int last) {
     return n;
 }
 
+/// Adds the dims of a block as they lie in its logical tensor; gives the number of its first element there.
+inline std::int64_t add_logical_dims(Strides<1>& walk, Buffer const& block) {
+    Shape const& s = block.meta.shape;
+    auto const& logical = block.block.logical.empty() ? s : block.block.logical;
+    std::int64_t start = 0;
+    for (int d = 0; d < s.rank(); ++d) {
+        std::int64_t stride = elements(logical, d + 1, s.rank());
+        add_dim<1>(walk, s[d], {stride});
+        if (!block.block.origin.empty()) start += block.block.origin[d] * stride;
+    }
+    return start;
+}
+
 /// Rounds up to whole cache lines.
 constexpr std::int64_t padded(std::int64_t bytes) { return pieces(bytes, 256) * 256; }
 

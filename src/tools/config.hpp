@@ -66,6 +66,7 @@ struct OptimizerConfig {
     double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
     double clip = 1;  // largest gradient norm; 0: no clipping
     Globs decay_globs{{"**.weight", "!**.*norm*.weight"}};
+    std::string master = "f32";  // what matrices are kept in; bf16: no f32 copy, rounded at random
     double spike = 0;            // deviations above the running mean that make a loss a spike; 0: none is one
     std::int64_t skips = 0;      // bad steps in a row that are skipped
     std::int64_t rollbacks = 0;  // times that the run goes back to the last checkpoint after them
@@ -73,8 +74,8 @@ struct OptimizerConfig {
     using fields = Fields<&OptimizerConfig::curve, &OptimizerConfig::rate, &OptimizerConfig::min_rate,
                           &OptimizerConfig::warmup, &OptimizerConfig::decay, &OptimizerConfig::weight_decay,
                           &OptimizerConfig::beta1, &OptimizerConfig::beta2, &OptimizerConfig::eps,
-                          &OptimizerConfig::clip, &OptimizerConfig::decay_globs, &OptimizerConfig::spike,
-                          &OptimizerConfig::skips, &OptimizerConfig::rollbacks>;
+                          &OptimizerConfig::clip, &OptimizerConfig::decay_globs, &OptimizerConfig::master,
+                          &OptimizerConfig::spike, &OptimizerConfig::skips, &OptimizerConfig::rollbacks>;
 };
 
 struct GranularityConfig {

@@ -81,7 +81,8 @@ void check_data(Checker const& c, DataConfig const& d) {
            "must be a part of the text, at least 0 and below 1, or a path");
 }
 
-void check_optimizer(Checker const& c, OptimizerConfig const& o, CheckpointConfig const& checkpoint) {
+void check_optimizer(Checker const& c, OptimizerConfig const& o, CheckpointConfig const& checkpoint,
+                     std::string const& compute) {
     c.one_of({"cosine", "wsd", "linear", "constant"}, "optimizer.curve", o.curve);
     c.want(o.decay >= 0 && o.decay <= 1, "optimizer.decay", "must be a part of run.steps, from 0 to 1");
     c.want(o.spike >= 0, "optimizer.spike", "must not be negative; 0 takes no loss for a spike");
@@ -97,6 +98,9 @@ void check_optimizer(Checker const& c, OptimizerConfig const& o, CheckpointConfi
     c.want(o.beta1 >= 0 && o.beta1 < 1, "optimizer.beta1", "must be at least 0 and below 1");
     c.want(o.beta2 >= 0 && o.beta2 < 1, "optimizer.beta2", "must be at least 0 and below 1");
     c.want(o.eps > 0, "optimizer.eps", "must be above 0");
+    c.one_of({"f32", "bf16"}, "optimizer.master", o.master);
+    c.want(o.master == "f32" || compute == "bf16", "optimizer.master",
+           "weights in bf16 are computed with in bf16: set plan.compute = \"bf16\"");
     c.want(o.clip >= 0, "optimizer.clip", "must not be negative; 0 turns clipping off");
 }
 
@@ -235,7 +239,7 @@ void check_config(Config const& config) {
     Checker const c(config);
     check_model(c, config.model);
     check_data(c, config.data);
-    check_optimizer(c, config.optimizer, config.checkpoint);
+    check_optimizer(c, config.optimizer, config.checkpoint, config.plan.compute);
     check_plan(c, config.plan, config.data);
     c.at_least(0, "checkpoint.every", config.checkpoint.every);
     c.at_least(1, "checkpoint.keep", config.checkpoint.keep);

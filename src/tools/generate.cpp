@@ -44,12 +44,12 @@ Checkpoint checkpoint_of(GenerateArguments const& a) {
 }
 
 /// Fills the parameters of a state.
-void load_weights(Checkpoint const& checkpoint, State& state) {
+void load_weights(Config const& config, Checkpoint const& checkpoint, State& state) {
     std::vector<Array> whole;
     std::vector<NamedArray> named;
     for (auto const& v : state.variables()) {
         if (v->kind != VariableKind::parameter) continue;
-        whole.emplace_back(Meta{f32, v->meta.shape});
+        whole.emplace_back(Meta{dtype_in_training(config, *v), v->meta.shape});
         named.push_back({v->path, whole.back().meta(), whole.back().bytes(), {}, v->rows});
     }
     checkpoint.copy_weights_to(named);
@@ -159,7 +159,7 @@ int generate(GenerateArguments const& a) {
     auto decoder =
         make_decoder(model, state, slots, context, chunk_of(sequences, a.tokens, context), compute);
     state->allocate();
-    load_weights(checkpoint, *state);
+    load_weights(config, checkpoint, *state);
 
     Generation generation({a.sampling, a.tokens, a.seed, a.stop}, std::move(sequences), codec, decoder);
     for (std::size_t i = 0; i < generation.sequences.size() && !a.quiet; ++i)

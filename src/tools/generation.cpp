@@ -18,12 +18,19 @@ Decoder make_decoder(Model const& model, std::shared_ptr<State> state, std::int6
 }
 
 void write_weight(State& state, Variable const& v, Array const& values) {
-    if (v.meta.dtype == f32) return state.write(v, values);
+    if (v.meta.dtype == values.meta().dtype) return state.write(v, values);
     Array other(v.meta);
-    auto const from = values.values<float>();
-    if (v.meta.dtype == bf16)
-        std::ranges::transform(from, other.values<Bf16>().begin(), [](float x) { return Bf16(x); });
-    else std::ranges::copy(from, other.values<double>().begin());
+    auto convert = [&](auto from) {
+        auto to = [&](auto out) {
+            using To = typename decltype(out)::value_type;
+            std::ranges::transform(from, out.begin(), [](auto x) { return To(static_cast<float>(x)); });
+        };
+        if (v.meta.dtype == bf16) to(other.values<Bf16>());
+        else if (v.meta.dtype == f32) to(other.values<float>());
+        else to(other.values<double>());
+    };
+    if (values.meta().dtype == bf16) convert(values.values<Bf16>());
+    else convert(values.values<float>());
     state.write(v, other);
 }
 

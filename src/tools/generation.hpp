@@ -19,7 +19,7 @@ namespace plait::tools {
 Decoder make_decoder(Model const& model, std::shared_ptr<State> state, std::int64_t slots,
                      std::int64_t context, std::int64_t chunk, DType compute);
 
-/// Fills a parameter of a state, which may keep it in another dtype, from its f32 values.
+/// Fills a parameter of a state, which may keep it in another dtype, from its values in f32 or bf16.
 void write_weight(State& state, Variable const& v, Array const& values);
 
 /// How texts go on, all alike.

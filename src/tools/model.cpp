@@ -10,6 +10,7 @@
 #include "plait/graph/glob.hpp"
 #include "plait/io/file.hpp"
 #include "plait/models/language.hpp"
+#include "plait/nn/module.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/gradient_norm.hpp"
 #include "plait/optim/adamw.hpp"
@@ -158,6 +159,7 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
     auto columns = token_columns(config.data.batch, config.data.seq);
     auto scratch = std::make_shared<Scratch>(backend);
     auto model = make_model(config);
+    keep_matrices_in(model, parse_dtype(o.master));
     auto compile_both = [&](auto& m) {
         auto s = state(m, backend);
         check_decay_globs(config, *s);
@@ -219,13 +221,11 @@ std::optional<Programs> compile_larger(Config const& config, std::shared_ptr<Bac
 }
 
 void keep_matrices_in(Model& model, DType dtype) {
-    auto variables = std::visit([](auto& m) { return variables_of(m, true); }, model);
-    for (auto const& v : variables) {
-        if (v->meta.dtype != f32 || v->meta.shape.rank() < 2) continue;
-        v->meta.dtype = dtype;
-        v->source = {record(Source{SourceKind::variable, v->path, v->meta, v, {}, {}}, {}), 0};
-        v->current = v->source;
-    }
+    std::visit([&](auto& m) { nn::keep_matrices_in(m, dtype); }, model);
+}
+
+DType dtype_in_training(Config const& config, Variable const& v) {
+    return v.meta.shape.rank() < 2 ? f32 : parse_dtype(config.optimizer.master);
 }
 
 }  // namespace plait::tools

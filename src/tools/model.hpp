@@ -48,9 +48,11 @@ Programs compile_programs(Config const& config, Mesh const& mesh, std::shared_pt
 std::optional<Programs> compile_larger(Config const& config, std::shared_ptr<Backend> const& backend,
                                        Programs const& than);
 
-/// Keeps the model's matrices in `dtype`, as a step that computes in it would read them: for running a model
-/// that is not trained on. Before its state is made.
+/// nn::keep_matrices_in: in the dtype of optimizer.master to train a model, and in the one computed in to run
+/// one that is not trained on, as a step would read them.
 void keep_matrices_in(Model& model, DType dtype);
+/// What training keeps a parameter in.
+DType dtype_in_training(Config const& config, Variable const& v);
 
 /// Checks what plan.lines name: axes, with the nearest one, and parameters. The rest is found when a step is
 /// compiled.

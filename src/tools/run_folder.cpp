@@ -7,9 +7,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a run must keep: the shapes, and which samples it sees in which order.
+/// What a run must keep: the shapes and dtypes, and which samples it sees in which order.
 bool is_fixed(std::string const& key) {
-    return key.starts_with("model.") || key == "data.batch" || key == "data.seq" || key == "run.seed";
+    return key.starts_with("model.") || key == "data.batch" || key == "data.seq" || key == "run.seed" ||
+           key == "optimizer.master";
 }
 
 /// What changes no number.

@@ -57,6 +57,29 @@ TEST_CASE("rows after the checkpoint are cut on resume, and the run ends as if n
     CHECK(column(folder / "a", "step").size() == 11);
 }
 
+TEST_CASE("weights that are bf16 alone end as if never stopped, and generate") {
+    ScratchFolder folder;
+    Arguments const more{"--optimizer.master=bf16", "--plan.compute=bf16", "--checkpoint.every=4"};
+    good(small_run(folder / "a", more + Arguments{"--run.sample_every=5", "--run.sample_tokens=3"}));
+    auto const hashes = column(folder / "a", "params_hash");
+    for (auto const* file : {"step-00000010", "latest"})
+        std::filesystem::remove_all(folder / "a" / "checkpoints" / file);
+    put_text(folder / "a" / "checkpoints" / "latest", "step-00000008\n");
+    good(small_run(folder / "a", more + Arguments{"--resume"}));
+    CHECK(column(folder / "a", "params_hash") == hashes);
+    good({"generate", folder / "a", "--prompt=a", "--tokens=4"});
+    // Half the weights' bytes, but for the gains.
+    good(small_run(folder / "wide", {"--plan.compute=bf16"}));
+    CHECK(column(folder / "wide", "params_hash") != hashes);
+    auto size = [&](char const* run) {
+        return std::filesystem::file_size(folder / run / "checkpoints" / "step-00000010" /
+                                          "model.safetensors");
+    };
+    CHECK(size("a") < 0.6 * size("wide"));
+    refused(2, "optimizer.master = \"f32\"",
+            small_run(folder / "a", {"--resume", "--plan.compute=bf16", "--checkpoint.every=4"}));
+}
+
 TEST_CASE("a truncated checkpoint is skipped with a note; when all are damaged nothing is overwritten") {
     ScratchFolder folder;
     good(small_run(folder / "a", {"--checkpoint.every=5"}));

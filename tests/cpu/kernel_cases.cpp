@@ -119,12 +119,14 @@ std::vector<Case> kernel_cases(DType t) {
     add(CrossEntropy{300}, {x({51, 333}, 7), integers({51}, -1, 301)});
     add(CrossEntropyGradient{300}, {x({51, 333}, 7), integers({51}, -1, 301), positive(w({51}, 5)), w({51})});
 
-    for (int extra = 0; extra < 4; ++extra) {
+    add(StochasticRound{77}, {w({5, 4001}), integers({2}, 3, 100)});
+    for (int extra = 0; extra < 8; ++extra) {
         std::vector<Numbers> in{x({5, 6001}),           w({5, 6001}), w({5, 6001}),
                                 positive(w({5, 6001})), w({}),        integers({}, 3, 1)};
+        if (extra & 4) in.push_back(integers({2}, 3, 100));
         if (extra & 1) in.push_back(w({}));
         if (extra & 2) in.push_back(integers({}, 0, 2, u8));
-        add(AdamWUpdate{0.9, 0.95, 1e-8, 0.1, (extra & 1) != 0, (extra & 2) != 0}, in);
+        add(AdamWUpdate{0.9, 0.95, 1e-8, 0.1, (extra & 1) != 0, (extra & 2) != 0, (extra & 4) != 0, 77}, in);
     }
     for (Shape const& shape : {Shape{40001}, Shape{3, 5}, Shape{}}) {
         add(MaxAbsolute{}, {x(shape, 3)});

@@ -120,6 +120,22 @@ TEMPLATE_TEST_CASE("dropout has the CPU's mask, in blocks too", "", float, plait
         check_row(op, {Numbers(t, shape, 1), key}, true, {.out_blocks = {at}});
 }
 
+TEST_CASE("rounding at random has the CPU's bits, in blocks too") {
+    auto key = integers({2}, -3, 100);
+    StochasticRound const op{0x123456789abcdef};
+    check_row(op, {Numbers(f32, {5, 401}, 1), key}, true);
+    auto edges = Numbers(f32, {9}, 1);
+    double const inf = std::numeric_limits<double>::infinity();
+    for (auto [i, x] : {std::pair{0, inf}, {1, -inf}, {2, 3.4e38}, {3, 1e-40}, {4, -0.0}}) edges.set(i, x);
+    check_row(op, {edges, key}, true);
+    std::pair<Shape, Placement> const blocks[] = {{{4, 8, 16}, {{8, 0, 0}, {16, 8, 16}}},
+                                                  {{4, 8, 16}, {{0, 0, 16}, {4, 8, 32}}},
+                                                  {{4, 6, 5}, {{0, 6, 5}, {4, 12, 10}}},
+                                                  {{5, 12}, {{0, 4}, {5, 20}}}};
+    for (auto const& [shape, at] : blocks)
+        check_row(op, {Numbers(f32, shape, 1), key}, true, {.out_blocks = {at}});
+}
+
 TEST_CASE("folds of tensors") {
     for (auto how : {Combine::sum, Combine::max})
         check_row(Fold{how}, {Numbers(f32, {3001}, 1), Numbers(f32, {3001}, 2), Numbers(f32, {3001}, 3)},

@@ -37,7 +37,7 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
         if (values) std::memcpy(data, values, static_cast<std::size_t>(meta.bytes()));
         return Buffer{data, meta, {}};
     };
-    // Scalars that calls share are one buffer, as in a step.
+    // Scalars and keys that calls share are one buffer, as in a step.
     std::map<std::byte const*, Buffer> scalars;
     std::vector<std::vector<Buffer>> x(calls.size()), y(calls.size());
     std::vector<KernelCall> all;
@@ -47,7 +47,7 @@ inline RowResults run_rows(std::vector<RowCall> const& calls, gpu::Order order =
         for (auto const& one : in) metas.push_back(one.meta());
         auto out = op.infer(metas);
         for (std::size_t i = 0; i < in.size(); ++i) {
-            bool scalar = metas[i].shape.empty();
+            bool scalar = metas[i].shape.empty() || metas[i] == Meta{i32, {2}};
             if (scalar && scalars.count(in[i].data())) x[c].push_back(scalars.at(in[i].data()));
             else x[c].push_back(place(metas[i], scalar ? 0 : how.shift, in[i].data()));
             if (scalar) scalars[in[i].data()] = x[c].back();

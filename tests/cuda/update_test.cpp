@@ -63,6 +63,93 @@ TEST_CASE("AdamW over many parameters is one launch") {
         }
 }
 
+TEST_CASE("AdamW rounds bf16 parameters with the CPU's random bits, in one launch, in blocks too") {
+    using plait::bf16, plait::f32, plait::Placement, plait::Shape;
+    std::pair<Shape, Placement> const blocks[] = {{{1}, {}},
+                                                  {{9001}, {}},
+                                                  {{64, 72}, {}},
+                                                  {{4, 8, 16}, {{8, 0, 0}, {16, 8, 16}}},  // a run
+                                                  {{40, 72}, {{7, 0}, {64, 72}}},     // a run from any row on
+                                                  {{300, 16}, {{0, 16}, {300, 32}}},  // rows of packs
+                                                  {{30, 37}, {{4, 3}, {64, 41}}},     // rows at odd places
+                                                  {{50, 1}, {{2, 3}, {64, 5}}},       // a column
+                                                  {{3, 5, 8}, {{0, 5, 8}, {3, 10, 16}}},  // slices of rows
+                                                  {{2, 3, 5, 7}, {{1, 3, 0, 7}, {4, 6, 5, 21}}},
+                                                  {{4, 5, 1}, {{0, 5, 1}, {4, 10, 2}}},
+                                                  {{0, 8}, {{0, 0}, {4, 8}}}};
+    std::array<plait::DType, 2> const dtypes[] = {{bf16, bf16}, {bf16, f32}, {f32, bf16}, {f32, f32}};
+    Numbers key({plait::i32, {2}});
+    key.set(0, -3), key.set(1, 100);
+    auto rate = scalar(f32, 3e-2), steps = scalar(plait::i32, 7), scale = scalar(f32, 0.25);
+    for (auto [g, m] : dtypes)
+        for (int guard : {-1, 0, 1}) {
+            CAPTURE(plait::name_of(g), plait::name_of(m), guard);
+            auto ok = scalar(plait::u8, guard);
+            std::vector<RowCall> calls;
+            for (auto const& [shape, at] : blocks) {
+                auto n = shape.elements();
+                auto seed = static_cast<std::uint64_t>(calls.size());
+                std::vector<Numbers> in{Numbers(bf16, shape, seed), Numbers(g, shape, seed + 1),
+                                        Numbers(m, shape, seed + 2, 0.1),
+                                        positive(Numbers(m, shape, seed + 3))};
+                // The step is the rate, up or down, so that nothing rounds before the random bits come.
+                for (std::int64_t i = 0; i < n; ++i) in[1].set(i, in[1](i) < 0 ? -0.5 : 2.0);
+                in.push_back(rate), in.push_back(steps), in.push_back(key);
+                if (guard >= 0) in.push_back(scale), in.push_back(ok);
+                plait::AdamWUpdate op{.beta1 = 0,
+                                      .beta2 = 0,
+                                      .eps = 0,
+                                      .scaled = guard >= 0,
+                                      .guarded = guard >= 0,
+                                      .stochastic = true,
+                                      .site = 77 + seed};
+                How how{.shift = guard == 1};
+                if (seed % 2) how.in_place = plait::Alias{0, 0};
+                how.out_blocks.assign(3, at);
+                calls.push_back({op, in, how});
+            }
+            auto got = run_rows(calls), other = run_rows(calls, gpu::Order::backward);
+            REQUIRE(got.launches == 1);
+            for (std::size_t k = 0; k < calls.size(); ++k) {
+                INFO("parameter " << k);
+                auto want = run_kernel(calls[k].op, calls[k].in, calls[k].how);
+                for (std::size_t i = 0; i < 3; ++i) {
+                    REQUIRE(same_bits(got.out[k][i], want[i]));
+                    REQUIRE(same_bits(got.out[k][i], other.out[k][i]));
+                }
+                REQUIRE(same_bits(got.out[k][0], run_rows({calls[k]}).out[0][0]));
+            }
+            if (guard == 0) continue;
+            // Another site, place or step gives other bits.
+            auto moved = calls[5];
+            moved.how.out_blocks.assign(3, Placement{{0, 0}, {300, 32}});
+            auto elsewhere = calls[5];
+            elsewhere.op = plait::AdamWUpdate{.beta1 = 0,
+                                              .beta2 = 0,
+                                              .eps = 0,
+                                              .scaled = guard > 0,
+                                              .guarded = guard > 0,
+                                              .stochastic = true,
+                                              .site = 1};
+            for (auto const& changed : {moved, elsewhere})
+                CHECK(!same_bits(run_rows({changed}).out[0][0], got.out[5][0]));
+        }
+}
+
+TEST_CASE("more stochastic updates than fit a launch are several") {
+    auto rate = scalar(plait::f32, 1e-2), step = scalar(plait::i32, 3);
+    Numbers key({plait::i32, {2}});
+    std::vector<RowCall> calls;
+    for (int k = 0; k < 320; ++k) {
+        auto in = parameter(5, plait::bf16, plait::f32, plait::f32);
+        in.push_back(rate), in.push_back(step), in.push_back(key);
+        calls.push_back({plait::AdamWUpdate{.stochastic = true, .site = static_cast<std::uint64_t>(k)}, in});
+    }
+    auto got = run_rows(calls);
+    REQUIRE(got.launches == 2);
+    for (std::size_t k = 0; k < calls.size(); ++k) same(got.out[k], run_kernel(calls[k].op, calls[k].in));
+}
+
 TEST_CASE("updates that differ in more than their decay are several launches") {
     auto rate = scalar(plait::f32, 1e-2), other = scalar(plait::f32, 1e-3), step = scalar(plait::i32, 3);
     std::vector<RowCall> calls;

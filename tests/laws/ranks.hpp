@@ -24,6 +24,7 @@ struct Subject {
     DType compute = f32;
     Granularity granularity{};
     std::int64_t batch = 16, seq = 24;
+    DType master = f32;  // of matrices
 };
 
 /// Sizes that no vector width divides, and that some axes do not.
@@ -140,7 +141,7 @@ inline Training training_on(Mesh const& mesh, Subject const& s, Arrangement cons
                             Broken const& broken = {}) {
     auto backend = broken.backend ? broken.backend : cpu_backend(1);
     auto plan = a.plan(mesh, s);
-    auto t = training(s.family, s.config, plan, backend, s.batch, s.seq);
+    auto t = training(s.family, s.config, plan, backend, s.batch, s.seq, s.master);
     if (!broken.graph && !broken.program) return t;
     auto program =
         broken.graph ? laid_out(broken.graph(t.step->dumps().passed), plan, *t.state) : t.step->program();

@@ -3,6 +3,7 @@
 #include "laws/samples.hpp"
 #include "plait/core/random.hpp"
 
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -191,6 +192,20 @@ inline bool primitive(AnyOp const& op, std::vector<Numbers> const& x, Numbers& y
         std::uint64_t n = 0;
         return fill(
             [&](auto& i) { return random.uniform(n++) < o->rate ? 0.0 : at(x[0], i) / (1 - o->rate); });
+    }
+    if (auto* o = op.as<StochasticRound>()) {
+        Random random{static_cast<std::uint64_t>(x[1].values[0]), o->site,
+                      static_cast<std::uint32_t>(x[1].values[1])};
+        std::uint64_t n = 0;
+        // What lies between two numbers of bf16 is in 2^16 steps of f32, of which the word's high half takes
+        // some.
+        return fill([&](auto& i) {
+            auto v = static_cast<float>(at(x[0], i));
+            auto bits = std::bit_cast<std::uint32_t>(v);
+            auto below = bits % 65536, more = random.word(n++) / 65536;
+            return static_cast<double>(
+                std::bit_cast<float>(bits - below + (below + more >= 65536 ? 65536 : 0)));
+        });
     }
     if (op.as<Commit>()) return fill([&](auto& i) { return at(x[2], {}) != 0 ? at(x[1], i) : at(x[0], i); });
     return false;

@@ -67,9 +67,9 @@ double split_error(Sample const& s, Rule const& rule, int factor) {
 /// Ops that ask where their block lies, which these loops do not know.
 bool asks_for_origin(Sample const& s) {
     auto const& op = s.op;
-    return op.as<Iota>() || op.as<Dropout>() || op.as<Embedding>() || op.as<EmbeddingGradient>() ||
-           op.as<Pick>() || op.as<CrossEntropyGradient>() || op.as<LinearLossBlocks>() ||
-           op.as<LinearCrossEntropyGradient>();
+    return op.as<Iota>() || op.as<Dropout>() || op.as<StochasticRound>() || op.as<Embedding>() ||
+           op.as<EmbeddingGradient>() || op.as<Pick>() || op.as<CrossEntropyGradient>() ||
+           op.as<LinearLossBlocks>() || op.as<LinearCrossEntropyGradient>();
 }
 
 }  // namespace

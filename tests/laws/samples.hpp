@@ -302,19 +302,20 @@ inline void embedding_samples(std::vector<Sample>& s) {
 }
 
 inline void update_samples(std::vector<Sample>& s) {
-    for (bool scaled : {false, true})
-        for (bool guarded : {false, true}) {
-            Sample one{"adamw", AdamWUpdate{0.9, 0.99, 1e-8, 0.1, scaled, guarded}, {}, {}};
-            one.in = {any({3, 5}),      any({3, 5}),  any({3, 5}),
-                      positive({3, 5}), positive({}), indices({}, 1, 9)};
-            if (scaled) one.name += " scaled", one.in.push_back(positive({}));
-            if (guarded) one.name += " guarded", one.in.push_back(mask({}));
-            s.push_back(one);
-        }
+    for (int which = 0; which < 8; ++which) {
+        bool scaled = which & 1, guarded = which & 2, stochastic = which & 4;
+        Sample one{"adamw", AdamWUpdate{0.9, 0.99, 1e-8, 0.1, scaled, guarded, stochastic, 7}, {}, {}};
+        one.in = {any({3, 5}), any({3, 5}), any({3, 5}), positive({3, 5}), positive({}), indices({}, 1, 9)};
+        if (stochastic) one.name += " stochastic", one.in.push_back(indices({2}, 0, 1000));
+        if (scaled) one.name += " scaled", one.in.push_back(positive({}));
+        if (guarded) one.name += " guarded", one.in.push_back(mask({}));
+        s.push_back(one);
+    }
     s.push_back({"adamw of a scalar",
                  AdamWUpdate{},
                  {any({}), any({}), any({}), positive({}), any({}), indices({}, 1, 2)},
                  {}});
+    s.push_back({"stochastic round", StochasticRound{7}, {fixed(any({4, 3, 5})), indices({2}, 0, 1000)}, {}});
     s.push_back({"commit", Commit{}, {any({3, 2}), any({3, 2}), mask({})}, {}});
 }
 

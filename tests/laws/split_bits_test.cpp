@@ -82,6 +82,12 @@ std::vector<Sample> larger_samples() {
     auto weights = any({5, 1001});
     add("adamw", AdamWUpdate{0.9, 0.95, 1e-8, 0.1, true, false},
         {weights, weights, weights, positive({5, 1001}), positive({}), indices({}, 3, 4), positive({})});
+    for (Shape const& shape : {Shape{5, 1001}, Shape{3, 4, 77}, Shape{6, 40, 512}}) {
+        add("adamw stochastic", AdamWUpdate{0.9, 0.95, 1e-8, 0.1, true, false, true, 77},
+            {any(shape), any(shape), any(shape), positive(shape), positive({}), indices({}, 3, 4),
+             indices({2}, 0, 1000), positive({})});
+        add("stochastic round", StochasticRound{77}, {any(shape), indices({2}, 0, 1000)});
+    }
     for (auto how : {Combine::sum, Combine::max}) add("fold", Fold{how}, {weights, weights, weights});
     return s;
 }
@@ -280,6 +286,16 @@ void few_rows_sum_otherwise(KernelCall const& call) {
         for (std::int64_t i = 0; i < y.meta.elements(); ++i) y.as<float>()[i] *= 1.0000002f;
 }
 
+/// As a kernel would that takes its block for the whole.
+void forgets_its_place(KernelCall const& call) {
+    std::vector<Buffer> out(call.out.begin(), call.out.end());
+    for (auto& y : out) y.block = {};
+    auto other = call;
+    other.out = out;
+    for (auto const& row : cpu::kernels())
+        if (row.op == call.op->name()) row.run(other);
+}
+
 }  // namespace
 
 TEST_CASE("blocks have the bits of the whole, unless the rule says by_shape") {
@@ -315,4 +331,19 @@ TEST_CASE("a kernel whose bits depend on the size of its block is noticed") {
     Sample norm{"rms norm", RmsNorm{}, {any({33, 101}), any({101})}};
     CHECK(compare(norm, f32).different == 0);
     CHECK(compare(norm, f32, few_rows_sum_otherwise).different > 0);
+}
+
+TEST_CASE("a kernel whose random bits do not hang on its block's place is noticed") {
+    auto key = indices({2}, 0, 1000);
+    Sample const adamw{
+        "adamw",
+        AdamWUpdate{.stochastic = true, .site = 3},
+        {any({6, 40}), any({6, 40}), any({6, 40}), positive({6, 40}), positive({}), indices({}, 3, 4), key}};
+    Sample const round{"round", StochasticRound{3}, {any({6, 40}), key}};
+    for (auto const& [sample, dtype] : {std::pair{adamw, bf16}, std::pair{round, f32}}) {
+        CHECK(compare(sample, dtype).different == 0);
+        CHECK(compare(sample, dtype, forgets_its_place).different > 0);
+    }
+    // What is not rounded hangs on no place.
+    CHECK(compare(adamw, f32, forgets_its_place).different == 0);
 }

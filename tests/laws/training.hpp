@@ -38,8 +38,9 @@ struct Training {
 
 template <class Model>
 Training training(models::Config const& config, Plan const& plan, std::shared_ptr<Backend> backend,
-                  std::int64_t batch, std::int64_t seq) {
+                  std::int64_t batch, std::int64_t seq, DType master = f32) {
     auto model = std::make_shared<Model>(config);
+    nn::keep_matrices_in(*model, master);
     auto adam = std::make_shared<optim::AdamW>();
     auto all = plait::state(*model, *adam, std::move(backend));
     auto step = compile(plan, all, token_columns(batch, seq), [&](Batch const& b) -> Row {
@@ -53,9 +54,10 @@ Training training(models::Config const& config, Plan const& plan, std::shared_pt
 }
 
 inline Training training(std::string const& family, models::Config const& config, Plan const& plan,
-                         std::shared_ptr<Backend> backend, std::int64_t batch, std::int64_t seq) {
-    return family == "gpt2" ? training<models::Gpt2>(config, plan, std::move(backend), batch, seq)
-                            : training<models::Llama>(config, plan, std::move(backend), batch, seq);
+                         std::shared_ptr<Backend> backend, std::int64_t batch, std::int64_t seq,
+                         DType master = f32) {
+    return family == "gpt2" ? training<models::Gpt2>(config, plan, std::move(backend), batch, seq, master)
+                            : training<models::Llama>(config, plan, std::move(backend), batch, seq, master);
 }
 
 }  // namespace tests

@@ -66,6 +66,59 @@ TEST_CASE("AdamW steps as written down in the paper") {
     }
 }
 
+namespace {
+struct Matrix {
+    nn::Parameter weight{Shape{16, 16}, Init::ones()};
+    nn::Parameter gain{Shape{16}, Init::ones()};
+    using fields = Fields<&Matrix::weight, &Matrix::gain>;
+};
+
+/// What 200 steps of 1e-4 make of weights that begin at 1, in bf16, where values lie 2^-8 apart below it.
+struct Small {
+    Matrix m;
+    std::shared_ptr<State> s;
+
+    explicit Small(optim::AdamW adam, std::uint64_t seed = 1) {
+        nn::keep_matrices_in(m, bf16);
+        s = state(m, adam);
+        s->set_seed(seed);
+        auto step = compile(Plan(), s, {}, [&](Batch const&) -> Row {
+            auto [loss, g] =
+                value_and_gradients(m, [&] { return sum(cast(m.weight, f32)) + sum(Tensor(m.gain)); });
+            adam.update(m, g);
+            return {{"loss", loss}};
+        });
+        step.set_seed(seed);
+        for (int i = 0; i < 200; ++i) step({});
+    }
+    double mean() const {
+        auto w = s->read(*m.weight.variable);
+        double sum = 0;
+        for (std::int64_t i = 0; i < 256; ++i) sum += w.at(i);
+        return sum / 256;
+    }
+};
+}  // namespace
+
+TEST_CASE("steps far below what bf16 holds apart add up in bf16 weights") {
+    optim::AdamW const adam{.rate = 1e-4, .weight_decay = 0};
+    Small a(adam);
+    CHECK(a.m.weight.meta().dtype == bf16);
+    CHECK(a.m.gain.meta().dtype == f32);
+    CHECK(a.s->variables()[2]->meta.dtype == f32);
+    // 200 steps of 1e-4, by each of 256 weights: off by 2^-8 * sqrt(200 * 0.026 / 256) at a deviation.
+    CHECK(std::abs(a.mean() - 0.98) < 1.5e-3);
+    CHECK(a.s->read(*a.m.gain.variable).at(3) == Approx(0.98).epsilon(1e-4));
+    CHECK(Small(adam).s->parameter_hash() == a.s->parameter_hash());
+    CHECK(Small(adam, 2).s->parameter_hash() != a.s->parameter_hash());
+
+    Small b({.rate = 1e-4, .weight_decay = 0, .bf16_moments = bf16});
+    CHECK(b.s->variables()[2]->meta.dtype == bf16);
+    CHECK(std::abs(b.mean() - 0.98) < 1.5e-3);
+    CHECK_THROWS_WITH(Small({.bf16_moments = f64}), ContainsSubstring("bf16_moments is f64"));
+    CHECK(static_cast<float>(Bf16(1 - 1e-4f)) == 1);  // as rounding to nearest would leave them
+}
+
 TEST_CASE("clipping gives the norm before it and scales what is above the limit") {
     Point p;
     optim::AdamW adam{.rate = 0.0};

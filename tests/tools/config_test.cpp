@@ -214,6 +214,8 @@ TEST_CASE("a value out of range names key, value, origin and fix") {
                                                        {"optimizer.beta2", "1.5"},
                                                        {"optimizer.eps", "0"},
                                                        {"optimizer.clip", "-1"},
+                                                       {"optimizer.master", "f16"},
+                                                       {"optimizer.master", "bf16"},
                                                        {"optimizer.weight_decay", "-1"},
                                                        {"plan.zero", "4"},
                                                        {"plan.zero", "-1"},

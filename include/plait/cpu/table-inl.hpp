@@ -55,6 +55,7 @@ PLAIT_INLINE KernelTable kernels() {
         {Pick::name, pick},
         {CrossEntropyGradient::name, cross_entropy_gradient, cross_entropy_gradient_workspace},
         {AdamWUpdate::name, adamw},
+        {StochasticRound::name, stochastic_round},
         {MaxAbsolute::name, max_absolute, max_absolute_workspace},
         {Squares::name, squares, squares_workspace},
         {NormOfSquares::name, norm_of_squares},

@@ -25,6 +25,20 @@ struct Parameter {
     Meta const& meta() const { return variable->meta; }
 };
 
+/// Keeps the module's f32 parameters of two dims or more in `dtype`, without a copy in f32; gains and biases
+/// stay. With bf16 the optimizer rounds them at random (optim::AdamW), and Plan::compute(bf16) goes with it.
+/// To be called on a whole model, before its `state` is made and anything is recorded: paths are set as
+/// `state` sets them.
+template <class Module>
+void keep_matrices_in(Module& module, DType dtype) {
+    for (auto const& v : variables_of(module, true)) {
+        if (v->meta.dtype != f32 || dtype == f32 || v->meta.shape.rank() < 2) continue;
+        v->meta.dtype = dtype;
+        v->source = {record(Source{SourceKind::variable, v->path, v->meta, v, {}, {}}, {}), 0};
+        v->current = v->source;
+    }
+}
+
 /// A chain of equal modules: block i records under "<path>.i" and marks what it gives as "<path>.i.out".
 template <class Block>
 struct Stack {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "plait/core/random.hpp"
 #include "plait/graph/glob.hpp"
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/update.hpp"
@@ -42,11 +43,14 @@ PLAIT_INLINE bool AdamW::decays_at(std::string const& path) const {
 
 PLAIT_INLINE std::vector<std::shared_ptr<Variable>> AdamW::prepare(
     std::vector<std::shared_ptr<Variable>> const& parameters) {
+    check<UsageError>(bf16_moments == f32 || bf16_moments == bf16,
+                      "AdamW: bf16_moments is {}: use f32 or bf16", name_of(bf16_moments));
     std::vector<std::shared_ptr<Variable>> state;
     for (auto const& p : parameters) {
         auto& at = moments[p];
         if (!at.m) {
-            Meta meta{p->meta.dtype == f64 ? f64 : f32, p->meta.shape};
+            auto const type = p->meta.dtype;
+            Meta meta{type == f64 ? f64 : type == bf16 ? bf16_moments : f32, p->meta.shape};
             at.m = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.m." + p->path);
             at.v = make_variable(meta, Init::zeros(), VariableKind::optimizer, "optimizer.v." + p->path);
             at.m->parameter = at.v->parameter = p->path;
@@ -69,8 +73,17 @@ PLAIT_INLINE void AdamW::update(Gradients const& gradients) {
     prepare(parameters);
     for (auto const& [p, g] : gradients.entries) {
         auto const& at = moments.at(p);
-        AdamWUpdate op{beta1, beta2, eps, decays_at(p->path) ? weight_decay : 0.0, false, false};
-        auto next = apply(op, {read(*p), g, read(*at.m), read(*at.v), now, step});
+        AdamWUpdate op{.beta1 = beta1,
+                       .beta2 = beta2,
+                       .eps = eps,
+                       .decay = decays_at(p->path) ? weight_decay : 0.0,
+                       .stochastic = p->meta.dtype == bf16};
+        Tensors in{read(*p), g, read(*at.m), read(*at.v), now, step};
+        if (op.stochastic) {
+            op.site = hash_name(p->path);
+            in.push_back(random_key());
+        }
+        auto next = apply(op, in);
         assign(*p, next[0]);
         assign(*at.m, next[1]);
         assign(*at.v, next[2]);
