@@ -88,7 +88,7 @@ TEST_CASE("a GPU's products with GELU's gradient, of any sizes and starts") {
                 how.shift = shift;
                 auto got = run_row(plait::ProductGeluGradient{}, in, how);
                 close(got, run_kernel(plait::ProductGeluGradient{}, in));
-                if (m * n * k)
+                if (m > 0 && k > 0)
                     CHECK(difference(got[0], run_kernel(plait::Product{plait::ProductForm::nn},
                                                         {in[0], in[1]})[0]) > 0.1);
             }
