@@ -146,6 +146,9 @@ inline FloorWork floor_work(Instruction const& i, bool again) {
         work.products.push_back({Product{ProductForm::nt}, {in[0], in[1]}, 0, 1});
         rest({in[2]});
         if (out.size() > 1) rest({out[1]});
+    } else if (i.op.as<ProductGeluGradient>()) {
+        work.products.push_back({Product{ProductForm::nn}, {in[0], in[1]}, 0, 1});
+        rest({in[2]});
     } else if (auto const* loss = i.op.as<LinearCrossEntropy>()) {
         detail::add_loss_products(work, in, loss->chunk, loss->classes, false, false);
         rest({in[2], out[0], out[1]});

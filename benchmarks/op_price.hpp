@@ -104,6 +104,8 @@ inline std::vector<PricedOp> batch_ops(DType t) {
     }
     ops.push_back(
         {"linear bias_gelu", Linear{Epilogue::bias_gelu}, {rows(d), weight(1536, d), {t, {1536}}}, {1, 2}});
+    ops.push_back(
+        {"product gelu gradient", ProductGeluGradient{}, {rows(d), weight(d, 1536), rows(1536)}, {1}});
     ops.push_back({"linear_cross_entropy_step",
                    LinearCrossEntropyStep{1024},
                    {rows(d), weight(vocab, d), tokens, each},

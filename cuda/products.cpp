@@ -70,6 +70,9 @@ void* stand_in(void const* address) {
                                    alignment(reinterpret_cast<std::uintptr_t>(address)));
 }
 
+/// What GELU's input is written to beside the product, or read from.
+void const* beside(Multiplication const& p) { return p.gelu_input ? p.gelu_input : p.before_gelu; }
+
 /// What an algorithm hangs on.
 std::string shape_of(Multiplication const& p, bool tf32) {
     auto matrix = [&](Matrix const& x) {
@@ -77,9 +80,10 @@ std::string shape_of(Multiplication const& p, bool tf32) {
                            p.batch > 1 ? x.batch_stride : 0, alignment(x, p.batch));
     };
     auto vector = [](void const* x) { return x ? alignment(reinterpret_cast<std::uintptr_t>(x)) : 0u; };
-    return fmt::format("{} {} {} {}{} | {} | {} | {} | {} {} {} {}", p.m, p.n, p.k, p.batch,
+    return fmt::format("{} {} {} {}{} | {} | {} | {} | {} {} {} {} {}", p.m, p.n, p.k, p.batch,
                        tf32 && p.a.dtype == f32 ? " tf32" : "", matrix(p.a), matrix(p.b), matrix(p.c),
-                       p.accumulate, vector(p.bias), vector(p.before_gelu), p.workspace_bytes);
+                       p.accumulate, vector(p.bias), vector(p.before_gelu), vector(p.gelu_input),
+                       p.workspace_bytes);
 }
 
 /// A product in cuBLASLt's words. Its matrices hold columns, ours rows: it is told that it makes the
@@ -88,7 +92,7 @@ struct Plan {
     Description description;
     Layout b, a, c;
     cublasLtMatmulAlgo_t algorithm{};
-    bool whole = true;  // bias and GELU with the product
+    bool whole = true;  // bias, GELU and its gradient with the product
 };
 
 Layout layout(Matrix const& x, std::int64_t rows, std::int64_t columns, std::int64_t batch) {
@@ -115,17 +119,18 @@ Plan describe(Multiplication const& p, bool tf32) {
     set<std::int32_t>(d, CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set<std::int32_t>(d, CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     std::uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-    if (p.before_gelu) epilogue = p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    if (p.gelu_input) epilogue = CUBLASLT_EPILOGUE_DGELU;
+    else if (p.before_gelu) epilogue = p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
     else if (p.bias) epilogue = CUBLASLT_EPILOGUE_BIAS;
     set(d, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
     if (p.bias) {
         set(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(type_of(p.c.dtype)));
         set(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, stand_in(p.bias));
     }
-    if (p.before_gelu) {
+    if (beside(p)) {
         set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, std::max(p.c.stride, p.n));
         if (p.batch > 1) set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE, p.c.batch_stride);
-        set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, stand_in(p.before_gelu));
+        set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, stand_in(beside(p)));
     }
     plan.b = layout(p.b, p.k, p.n, p.batch);
     plan.a = layout(p.a, p.m, p.k, p.batch);
@@ -133,11 +138,12 @@ Plan describe(Multiplication const& p, bool tf32) {
     return plan;
 }
 
-/// Whether cuBLASLt may be asked for GELU with the product: what it writes beside has rows of a multiple
-/// of 8.
+/// Whether cuBLASLt may be asked for GELU or its gradient with the product: what it writes or reads beside
+/// has rows of a multiple of 8, and no access across 16 bytes.
 bool may_be_whole(Multiplication const& p) {
-    return !p.before_gelu ||
-           (std::max(p.c.stride, p.n) % 8 == 0 && (p.batch == 1 || p.c.batch_stride % 8 == 0));
+    auto const* x = beside(p);
+    return !x || (alignment(reinterpret_cast<std::uintptr_t>(x)) == 16 &&
+                  std::max(p.c.stride, p.n) % 8 == 0 && (p.batch == 1 || p.c.batch_stride % 8 == 0));
 }
 
 std::int32_t splits(cublasLtMatmulAlgo_t const& algorithm) {
@@ -164,7 +170,7 @@ struct Products::Library {
     /// False where there was no memory to try in.
     bool choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
                         cudaStream_t stream) const;
-    /// Bias and GELU by kernels of our own.
+    /// Bias, GELU and its gradient by kernels of our own.
     void in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream, bool recording);
 
     ProductOptions options;
@@ -218,8 +224,7 @@ cublasStatus_t Products::Library::run(Plan const& plan, Multiplication const& p,
                                       cudaStream_t stream) const {
     float const one = 1, beta = p.accumulate ? 1 : 0;
     if (p.bias) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void const*>(p.bias));
-    if (p.before_gelu)
-        set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(p.before_gelu));
+    if (auto const* x = beside(p)) set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, x);
     return cublasLtMatmul(handle.get(), plan.description.get(), &one, p.b.data, plan.b.get(), p.a.data,
                           plan.a.get(), &beta, p.c.data, plan.c.get(), to, plan.c.get(), &plan.algorithm,
                           p.workspace, static_cast<std::size_t>(p.workspace_bytes), stream);
@@ -314,6 +319,7 @@ void Products::Library::in_parts(Products& products, Multiplication p, Queue& qu
     auto const c = p.c;
     auto* const bias = std::exchange(p.bias, nullptr);
     auto* const before = std::exchange(p.before_gelu, nullptr);
+    auto* const input = std::exchange(p.gelu_input, nullptr);
     if (before) p.c.data = before;
     if (bias) {
         // The product is added to the bias, so that the sum is rounded once.
@@ -329,6 +335,13 @@ void Products::Library::in_parts(Products& products, Multiplication p, Queue& qu
             cuda::launch(queue, GeluRows<T>{reinterpret_cast<T const*>(before), reinterpret_cast<T*>(c.data),
                                             p.batch, p.m, p.n, c.stride, c.batch_stride});
         });
+    if (input)
+        by_dtype([&]<class T>(T) {
+            auto* y = reinterpret_cast<T*>(c.data);
+            cuda::launch(
+                queue, Map<GeluGradient, T>{
+                           .x = {reinterpret_cast<T const*>(input), y}, .y = {y}, .n = p.batch * p.m * p.n});
+        });
 }
 
 void Products::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording) {
@@ -340,13 +353,17 @@ void Products::multiply(Multiplication const& product, Queue& queue, cudaStream_
     check(p.k > 0, "{}: it sums over nothing", told());
     check(p.batch <= std::numeric_limits<std::int32_t>::max(), "{}: too many at once", told());
     check(!(p.accumulate && p.before_gelu), "{}: GELU of a sum over several products", told());
+    check(!p.gelu_input || !(p.accumulate || p.bias || p.before_gelu), "{}: GELU's gradient of more than it",
+          told());
+    check(!p.gelu_input || (p.c.stride == p.n && (p.batch == 1 || p.c.batch_stride == p.m * p.n)),
+          "{}: GELU's gradient of it has gaps", told());
     auto& library = *library_;
     auto shape = shape_of(p, library.options.tf32);
     auto known = library.plans.find(shape);
     if (known == library.plans.end()) {
         auto plan = describe(p, library.options.tf32);
         plan.whole = may_be_whole(p) && library.choose(plan, p, shape, stream, recording);
-        check(plan.whole || p.bias || p.before_gelu, "{} of {}: cuBLASLt has no algorithm for it", told(),
+        check(plan.whole || p.bias || beside(p), "{} of {}: cuBLASLt has no algorithm for it", told(),
               name_of(p.a.dtype));
         known = library.plans.emplace(std::move(shape), std::move(plan)).first;
     }

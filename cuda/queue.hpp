@@ -24,6 +24,8 @@ struct Multiplication {
     std::byte const* bias = nullptr;  // [n] of c's dtype, added to each row
     /// Like c, for the value before GELU; c is then GELU of it.
     std::byte* before_gelu = nullptr;
+    /// Like c, and apart from it: c is the product times GELU's slope here. c is dense then.
+    std::byte const* gelu_input = nullptr;
     std::byte* workspace = nullptr;
     std::int64_t workspace_bytes = 0;
 };

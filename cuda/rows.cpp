@@ -71,6 +71,7 @@ KernelTable rows() {
         {Join::name, join},
         {Product::name, product, product_workspace, 0b1},
         {Linear::name, linear, linear_workspace},
+        {ProductGeluGradient::name, product_gelu_gradient, product_gelu_gradient_workspace},
         {MatMul::name, matmul, matmul_workspace},
         {Attention::name, attention, attention_workspace},
         {AttentionGradient::name, attention_gradient, attention_gradient_workspace},

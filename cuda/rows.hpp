@@ -86,6 +86,8 @@ void product(KernelCall const& call);
 std::int64_t product_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 void linear(KernelCall const& call);
 std::int64_t linear_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
+void product_gelu_gradient(KernelCall const& call);
+std::int64_t product_gelu_gradient_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 void matmul(KernelCall const& call);
 std::int64_t matmul_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 

@@ -268,6 +268,8 @@ void multiply_on_host(Multiplication const& p) {
     Matrix bias{.data = const_cast<std::byte*>(p.bias), .dtype = p.c.dtype};
     Matrix before = p.c;
     before.data = p.before_gelu;
+    Matrix input = p.c;
+    input.data = const_cast<std::byte*>(p.gelu_input);
     for (std::int64_t one = 0; one < p.batch; ++one) {
         auto a = dense(p.a, one, p.m, p.k), b = dense(p.b, one, p.k, p.n);
         std::vector<float> row(static_cast<std::size_t>(p.n));
@@ -287,6 +289,7 @@ void multiply_on_host(Multiplication const& p) {
                     set_at(before, at, y);
                     y = gelu(number_at(before, at));
                 }
+                if (p.gelu_input) y *= gelu_derivative(number_at(input, at));
                 set_at(p.c, at, y);
             }
         }
@@ -298,6 +301,8 @@ void multiply_on_host(Multiplication const& p) {
 void HostMachine::HostQueue::multiply(Multiplication const& product) {
     check(product.workspace_bytes >= product_workspace_bytes || product.workspace_bytes == 0,
           "a product comes with less workspace than it may take");
+    check(!product.gelu_input || product.gelu_input != product.c.data,
+          "a product is written over what GELU's slope is taken of");
     machine_.put(stream_, [product] { multiply_on_host(product); });
 }
 

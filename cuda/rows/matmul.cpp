@@ -118,6 +118,18 @@ std::int64_t linear_workspace(AnyOp const&, Metas const& in, Metas const& out, i
     return bytes + (in[2].dtype == out[0].dtype ? 0 : padded(bytes_of(bf16, n)));
 }
 
+void product_gelu_gradient(KernelCall const& call) {
+    auto const& dx = call.out[0];
+    want_computable(call, call.in[0].meta.dtype);
+    auto p = product_of(ProductForm::nn, call.in[0], call.in[1]);
+    p.c = {.data = dx.data, .dtype = dx.meta.dtype, .stride = p.n};
+    p.gelu_input = call.in[2].data;
+    multiply(call, call.workspace, p);
+}
+std::int64_t product_gelu_gradient_workspace(AnyOp const&, Metas const& in, Metas const& out, int) {
+    return multiply_bytes(rows_of(out[0].shape), columns_of(out[0].shape), columns_of(in[0].shape));
+}
+
 void matmul(KernelCall const& call) {
     auto const& op = call.attributes<MatMul>();
     auto const &a = call.in[0], &b = call.in[1], &y = call.out[0];

@@ -1,5 +1,7 @@
 #include "plait/ops/matmul.hpp"
 
+#include "plait/ops/elementwise.hpp"
+
 #include "catch.hpp"
 #include "kernel_cases.hpp"
 
@@ -205,6 +207,25 @@ TEST_CASE("linear adds the bias and bends") {
                 How one;
                 one.workers = 1;
                 CHECK(same_bits(run_kernel(Linear{Epilogue::bias_gelu}, in, one)[0], y[0]));
+            }
+}
+
+TEST_CASE("a product with GELU's gradient has the bits of the two ops") {
+    for (auto t : dtypes)
+        for (auto s : product_sizes)
+            for (auto isa : {cpu::Isa::base, cpu::best_isa()}) {
+                CAPTURE(name_of(t), s.tokens, s.n, s.k, cpu::name_of(isa));
+                auto in = operands(ProductForm::nn, 1, t, s, 0);
+                How how;
+                how.isa = isa;
+                auto dy = run_kernel(Product{ProductForm::nn}, in, how)[0];
+                in.push_back(Numbers(t, {s.tokens, s.k}, 7, 3));
+                auto want = run_kernel(UnaryGradient{UnaryFn::gelu}, {in[2], dy}, how)[0];
+                CHECK(!same_bits(want, dy));
+                for (int workers : {1, 4}) {
+                    how.workers = workers;
+                    CHECK(same_bits(run_kernel(ProductGeluGradient{}, in, how)[0], want));
+                }
             }
 }
 

@@ -155,6 +155,8 @@ TEST_CASE("ops that are by_shape give the same bits at every address, for any nu
             cases.push_back({Product{nn, 2}, {x({rows, n}, t), x({n, k}, t), x({rows, n}, t), x({n, k}, t)}});
             cases.push_back({Product{tn, 2}, {x({rows, n}, t), x({rows, k}, t), x({9, n}, t), x({9, k}, t)}});
             cases.push_back({Linear{Epilogue::bias_gelu}, {x({batch, rows, k}, t), x({n, k}, t), x({n}, t)}});
+            cases.push_back(
+                {ProductGeluGradient{}, {x({batch, rows, n}, t), x({n, k}, t), x({batch, rows, k}, t)}});
             cases.push_back({MatMul{false, true}, {x({batch, rows, k}, t), x({batch, n, k}, t)}});
             auto targets = tests::integers({batch, rows}, 0, n);
             auto each = x({batch, rows}, wide);

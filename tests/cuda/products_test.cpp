@@ -77,6 +77,23 @@ TEST_CASE("a GPU's linear layers take a bias of either dtype, and no columns") {
             }
 }
 
+TEST_CASE("a GPU's products with GELU's gradient, of any sizes and starts") {
+    for (auto t : {f32, bf16})
+        for (auto [m, n, k] : {std::array<std::int64_t, 3>{5, 7, 3}, {9, 4, 0}, {0, 3, 2}, {33, 40, 24}})
+            for (std::int64_t shift : {0, 1}) {
+                CAPTURE(plait::name_of(t), m, n, k, shift);
+                std::vector<Numbers> in{Numbers(t, {m, k}, 1), Numbers(t, {k, n}, 2),
+                                        Numbers(t, {m, n}, 3, 3)};
+                How how;
+                how.shift = shift;
+                auto got = run_row(plait::ProductGeluGradient{}, in, how);
+                close(got, run_kernel(plait::ProductGeluGradient{}, in));
+                if (m > 0 && k > 0)
+                    CHECK(difference(got[0], run_kernel(plait::Product{plait::ProductForm::nn},
+                                                        {in[0], in[1]})[0]) > 0.1);
+            }
+}
+
 TEST_CASE("a GPU's chunked loss") {
     for (auto t : {f32, bf16})
         for (auto const& s :

@@ -181,6 +181,10 @@ inline void matmul_samples(std::vector<Sample>& s) {
                  {any({4, 3}), any({4, 5}), any({2, 2, 3}), any({2, 2, 5})}});
     s.push_back({"linear", Linear{Epilogue::bias}, {any({2, 3, 5}), any({7, 5}), any({7})}});
     s.push_back({"linear gelu", Linear{Epilogue::bias_gelu}, {any({3, 5}), any({7, 5}), any({7})}, {0, 1}});
+    SampleInput bent{{f64, {2, 3, 5}}, -3, 3};
+    s.push_back({"product gelu gradient", ProductGeluGradient{}, {any({2, 3, 7}), any({7, 5}), bent}});
+    s.push_back(
+        {"product gelu gradient of a vector", ProductGeluGradient{}, {any({4}), any({4, 3}), any({3})}});
     for (bool a : {false, true})
         for (bool b : {false, true}) {
             auto name = std::string("matmul ") + (a ? "t" : "n") + (b ? "t" : "n");

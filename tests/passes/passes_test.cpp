@@ -108,6 +108,55 @@ TEST_CASE("fusion leaves no residual add, bias or clipping apart") {
     CHECK(count(g, "linear") == 12);
     for (auto const& n : g.nodes)
         if (auto const* u = n->op.as<Unary>()) CHECK(u->fn != UnaryFn::gelu);
+    for (auto const& again : {g, fuse(lower_precision(merge_common(Graph::of(recorded(gpt2))), bf16)),
+                              fuse(recompute(Graph::of(recorded(gpt2)), {"blocks.*.mlp"}))}) {
+        CHECK(count(again, "product_gelu_gradient") == 2);
+        CHECK(count(again, "unary_gradient") == 0);
+    }
+}
+
+TEST_CASE("GELU's gradient joins a product whose value nobody else asks for, and keeps its bits") {
+    auto numbers = [](Shape shape, float step) {
+        std::vector<float> x;
+        for (std::int64_t i = 0; i < shape.elements(); ++i)
+            x.push_back(std::sin(step * static_cast<float>(i)));
+        return Tensor(Array(shape, x));
+    };
+    Tensor y = numbers({5, 7}, 0.7f), w = numbers({7, 6}, 1.3f), x = numbers({5, 6}, 0.3f);
+    auto under = [](std::string path, Phase phase, auto f) {
+        OriginScope scope(Origin{std::move(path), phase, false});
+        return f();
+    };
+    auto backward = [&](std::string path, auto f) { return under(std::move(path), Phase::backward, f); };
+    auto slope_of = [](UnaryFn fn) {
+        return [fn](Tensor const& at, Tensor const& d) { return apply_one(UnaryGradient{fn}, {at, d}); };
+    };
+    auto bend = slope_of(UnaryFn::gelu);
+    Tensor dy = backward("mlp.down", [&] { return product(ProductForm::nn, y, w); });
+    Tensor dx = backward("mlp", [&] { return bend(x, dy); });
+
+    auto const plain = Graph::of({{"dx", dx.value()}});
+    CHECK(count(fuse(plain), "product_gelu_gradient") == 1);
+    CHECK(count(fuse(plain), "product") == 0);
+    CHECK(largest_distance(plain, fuse(plain)) == 0);
+
+    auto stays = [](Graph const& g) { return count(fuse(g), "product_gelu_gradient") == 0; };
+    CHECK(stays(Graph::of({{"dx", dx.value()}, {"dy", dy.value()}})));
+    CHECK(stays(Graph::of({{"dx", dx.value()}, {"other", exp(dy).value()}})));
+    CHECK(stays(Graph::of({{"dx", dx.value()}}, {}, {{"dy", dy.value()}})));
+    CHECK(count(fuse(Graph::of({{"dx", dx.value()}}, {}, {{"dx", dx.value()}})), "product_gelu_gradient") ==
+          1);
+    CHECK(stays(Graph::of({{"of itself", bend(dy, dy).value()}})));
+    CHECK(stays(Graph::of({{"forward", under("mlp", Phase::forward, [&] { return bend(x, dy); }).value()}})));
+    CHECK(stays(
+        Graph::of({{"tanh", backward("mlp", [&] { return slope_of(UnaryFn::tanh)(x, dy); }).value()}})));
+    auto two = backward("mlp", [&] { return bend(x, apply_one(Product{ProductForm::nn, 2}, {y, w, y, w})); });
+    CHECK(stays(Graph::of({{"two terms", two.value()}})));
+    // On two stages.
+    CHECK(count(fuse(plain, [](auto a, auto b) { return a != "mlp.down" || b != "mlp"; }),
+                "product_gelu_gradient") == 1);
+    CHECK(count(fuse(plain, [](auto a, auto b) { return a == "mlp.down" && b == "mlp"; }),
+                "product_gelu_gradient") == 0);
 }
 
 TEST_CASE("kv heads are read once for every block of heads, and what is computed stays") {

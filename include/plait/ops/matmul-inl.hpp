@@ -149,6 +149,24 @@ PLAIT_INLINE Tensors Linear::define(Tensors const& x) const {
     return {cast(gelu(y), t), cast(y, t)};
 }
 
+// A slope times a sum is the sum of its addends times that slope, so the contraction may be cut.
+PLAIT_INLINE Rule ProductGeluGradient::rule(Metas const& in) const {
+    return detail::by_shape(parse_rule(name, "... n, n k, ... k -> ... k", in));
+}
+PLAIT_INLINE Metas ProductGeluGradient::infer(Metas const& in) const {
+    auto r = rule(in);
+    auto t = in[0].dtype;
+    detail::want(name, in, {{"y", detail::floating}, {"the weight", {t}}, {"x", {t}}});
+    return detail::outputs(r, {t});
+}
+PLAIT_INLINE Cost ProductGeluGradient::cost(Metas const& in) const {
+    auto flops = 2 * static_cast<double>(in[0].elements()) * static_cast<double>(in[1].shape.back());
+    return detail::cost_of(in, infer(in), flops);
+}
+PLAIT_INLINE Tensors ProductGeluGradient::define(Tensors const& x) const {
+    return apply(UnaryGradient{UnaryFn::gelu}, {x[2], product(ProductForm::nn, x[0], x[1])});
+}
+
 PLAIT_INLINE Rule MatMul::rule(Metas const& in) const {
     return detail::by_shape(parse_rule(name,
                                        fmt::format("{}, {} -> ... m n", transpose_a ? "... k m" : "... m k",

@@ -42,6 +42,17 @@ struct Linear {
     Tensors define(Tensors const& x) const;
 };
 
+/// Product nn with GELU's gradient: (y[..., n], w[n, k], x[..., k]) -> dx[..., k], the product times GELU's
+/// slope at x. y is the cotangent of a layer w that reads GELU of x. Made by the fusion pass.
+struct ProductGeluGradient {
+    static constexpr std::string_view name = "product_gelu_gradient";
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Cost cost(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+};
+
 /// Batched matrix product: a[..., m, k] · b[..., k, n] -> [..., m, n], either operand's last two dims swapped
 /// on request. Leading dims are equal.
 struct MatMul {

@@ -76,6 +76,24 @@ struct Fusion {
         return {{record(Linear{Epilogue::bias}, std::move(in)), 0}};
     }
 
+    /// GELU's gradient of the product that makes its cotangent. The CPU rounds the product first, so the bits
+    /// are the same. A cotangent with a name stays, as plan lines may speak of it.
+    std::vector<Value> gelu_gradient(Node const& n, Rewriter& r) {
+        auto const* u = n.op.as<UnaryGradient>();
+        if (!u || u->fn != UnaryFn::gelu) return {};
+        auto const& dy = n.inputs[1];
+        auto const& from = *dy.node;
+        auto const* p = from.op.as<Product>();
+        if (!p || p->form != ProductForm::nn || p->terms != 1 || only_reader(dy) != &n) return {};
+        if (from.origin.phase != n.origin.phase || from.origin.recomputed != n.origin.recomputed) return {};
+        if (apart && apart(from.origin.path, n.origin.path)) return {};
+        if (std::any_of(graph.marks.begin(), graph.marks.end(), [&](Mark const& m) { return m.value == dy; }))
+            return {};
+        auto in = r.mapped(from.inputs);
+        in.push_back(r.mapped(n.inputs[0]));
+        return values_of(record(ProductGeluGradient{}, std::move(in)));
+    }
+
     /// x + r, read by a norm.
     std::vector<Value> residual_norm(Node const& n, Rewriter& r) {
         if (!is(n, BinaryFn::add) || n.inputs[0].meta() != n.outputs[0] || n.inputs[1].meta() != n.outputs[0])
@@ -229,8 +247,8 @@ PLAIT_INLINE Graph fuse(Graph const& graph, detail::Apart const& apart) {
     auto pass = [&](Graph const& g, std::initializer_list<Fusion::Row> rows) {
         return Fusion{g, readers_of(g), apart}.run(rows);
     };
-    auto fused = pass(graph, {&Fusion::bias, &Fusion::residual_norm, &Fusion::residual_gradient,
-                              &Fusion::loss_step, &Fusion::scaled_update});
+    auto fused = pass(graph, {&Fusion::bias, &Fusion::gelu_gradient, &Fusion::residual_norm,
+                              &Fusion::residual_gradient, &Fusion::loss_step, &Fusion::scaled_update});
     // A second round, since it looks at what the first one made.
     return pass(fused, {&Fusion::guarded_update, &Fusion::kept_in_place});
 }

@@ -215,6 +215,35 @@ inline std::int64_t linear_workspace(AnyOp const&, Metas const& in, Metas const&
     return scratch.bias + workers * (scratch.tile + scratch.gemm);
 }
 
+/// Both steps round as the two ops do apart, so the bits are theirs.
+inline void product_gelu_gradient(KernelCall const& call) {
+    Buffer const &y = call.in.data()[0], &w = call.in.data()[1], &x = call.in.data()[2],
+                 &dx = call.out.data()[0];
+    ProductTiles tiles(product_shape(ProductForm::nn, y.meta, w.meta, dx.meta.dtype));
+    auto bytes = tiles.workspace();
+    with_floating_type(call, y, [&](auto zero) {
+        using C = decltype(zero);
+        run_tiles(call, tiles.count(), [&](std::int64_t i, int worker) {
+            auto t = tiles.tile(i);
+            multiply(t.shape, element(y, t.a), element(w, t.b), element(dx, t.c),
+                     call.workspace + worker * bytes);
+            for (std::int64_t r = 0; r < t.shape.m; ++r) {
+                auto at = t.c + r * t.shape.ldc;
+                map_range<C, 2, 1>(
+                    {operand(x), operand(dx)}, {operand(dx)}, at, at + t.shape.n,
+                    [](auto const& a, auto& b)
+                        __attribute__((always_inline)) { b[0] = a[1] * gelu_derivative(a[0]); });
+            }
+        });
+    });
+}
+inline std::int64_t product_gelu_gradient_workspace(AnyOp const&, Metas const& in, Metas const& out,
+                                                    int workers) {
+    auto const* meta = in.data();
+    auto shape = product_shape(ProductForm::nn, meta[0], meta[1], out.data()[0].dtype);
+    return workers * ProductTiles(shape).workspace();
+}
+
 /// The tiles of one of the like products of a batch, and how many there are.
 struct MatMulPlan {
     std::int64_t batch;
