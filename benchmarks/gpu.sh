@@ -83,31 +83,36 @@ ops() {
 
 # Plait's step beside PyTorch's, one after the other.
 step() {
-    local lines=$build/gpu_steps.jsonl row model batch seq
+    local lines=$build/gpu_steps.jsonl row model batch seq master precision
     : >"$lines"
     keep() { timeout "$limit" "$@" 2>>"$lines.log" | tee -a "$lines.text" | grep '^{' >>"$lines" || echo "failed: $*"; }
     : >"$lines.text"
-    for row in ${MODELS:-gpt2-124m:64:1024 gpt2-1558m:16:1024 llama-1b:8:2048 qwen-0.5b:32:1024}; do
-        IFS=: read -r model batch seq <<<"$row"
+    # Model, batch, tokens, dtype of the weights that are kept: with bf16 there are no others.
+    for row in ${MODELS:-gpt2-124m:64:1024:f32 gpt2-1558m:16:1024:f32 llama-1b:8:2048:f32 llama-1b:8:2048:bf16 \
+        qwen-0.5b:32:1024:bf16}; do
+        IFS=: read -r model batch seq master <<<"$row"
+        precision=amp
+        [[ $master != bf16 ]] || precision=bf16
         keep "$build/bin/benchmarks/step" --device cuda --model "$model" --batch "$batch" --seq "$seq" --compute bf16 \
-            --steps 20 --floor --rounds 3
+            --master "$master" --steps 20 --floor --rounds 3
         keep "$python" peers/torch_train.py --model "$model" --batch "$batch" --seq "$seq" --steps 20 --compile \
-            --attention cudnn --precision amp
+            --attention cudnn --precision $precision
     done
     "$python" - "$lines" <<'END'
 import json, sys
 rows = {}
 for line in open(sys.argv[1]):
     r = json.loads(line)
-    rows.setdefault((r["model"], r["batch"], r["seq"]), {})[r["peer"].split()[0]] = r
-print("| model | batch | Plait tokens/s | MFU | GiB | floor / step | PyTorch tokens/s | GiB | ratio | memory ratio |")
-print("|---|---|---|---|---|---|---|---|---|---|")
-for (model, batch, seq), r in rows.items():
+    pure = r.get("master", r["precision"]) == "bf16"
+    rows.setdefault((r["model"], r["batch"], r["seq"], "bf16" if pure else "f32"), {})[r["peer"].split()[0]] = r
+print("| model | batch | weights | Plait tokens/s | MFU | GiB | floor / step | PyTorch tokens/s | GiB | ratio | memory ratio |")
+print("|---|---|---|---|---|---|---|---|---|---|---|")
+for (model, batch, seq, master), r in rows.items():
     p, t = r.get("plait"), r.get("torch")
     own = [f"{p['tok_s']:,}", f"{p.get('mfu', 0):.1%}", f"{p['peak_gib']:.1f}", f"{p.get('floor_share', 0):.1%}"] if p else ["-"] * 4
     peer = [f"{t['tok_s']:,}", f"{t['peak_gib']:.1f}"] if t else ["-"] * 2
     both = [f"{p['tok_s'] / t['tok_s']:.2f}", f"{p['peak_gib'] / t['peak_gib']:.2f}"] if p and t else ["-"] * 2
-    print(f"| {model} | {batch} x {seq} | " + " | ".join(own + peer + both) + " |")
+    print(f"| {model} | {batch} x {seq} | {master} | " + " | ".join(own + peer + both) + " |")
 END
     grep -v '^{' "$lines.text"
 }
