@@ -19,7 +19,8 @@ inline std::shared_ptr<plait::Backend> host_device(plait::cuda::Order order = pl
 /// The first GPU; without one the case that asks is skipped.
 inline std::shared_ptr<plait::Backend> gpu_device(plait::cuda::BackendOptions options = {}) {
     if (plait::cuda::gpu_count() == 0) SKIP("there is no GPU that this build can use");
-    return plait::cuda::make_backend(plait::cuda::open_gpu({.fixed_algorithms = true, .library_attention = false}), options);
+    return plait::cuda::make_backend(
+        plait::cuda::open_gpu({.fixed_algorithms = true, .library_attention = false}), options);
 }
 
 }  // namespace tests
