@@ -73,7 +73,7 @@ TEST_CASE("the mean of many roundings at random is the number, and that of round
     CHECK(worst_bias(x, rounds, [](Array const& a, int i) { return rounded(a, key_of(i, 1)); }) < 5);
     CHECK(worst_bias(x, rounds, [](Array const& a, int) {
               return evaluate(Tensors{cast(Tensor(a), bf16)}).at(0);
-          }) > 50);
+          }) > 30);
 }
 
 TEST_CASE("rounding at random takes the word of each element's number") {
@@ -178,13 +178,4 @@ TEST_CASE("updates that take their block for the whole are noticed, and so is ro
     auto nearest = s;
     nearest.master = f32;
     CHECK(outcomes(nearest, a)[0].loss != outcomes(s, a)[0].loss);
-}
-
-TEST_CASE("weights in bf16 alone learn what those with a copy in f32 do, nearly") {
-    auto const s = in_bf16_alone(llama());
-    auto wide = s;
-    wide.master = f32;
-    auto const a = outcomes(s, {}, 30)[0].loss, b = outcomes(wide, {}, 30)[0].loss;
-    CHECK(std::abs(a.back() - b.back()) < 0.05);
-    CHECK(a.back() < a.front() - 0.1);
 }
