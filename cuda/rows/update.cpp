@@ -107,8 +107,8 @@ void adamw_of(std::vector<KernelCall const*> const& group) {
     auto in = [&](int i) -> Buffer const& { return first.in[static_cast<std::size_t>(i)]; };
     kernel->rate = first.in[4].as<float const>();
     kernel->step = first.in[5].as<std::int32_t const>();
-    kernel->scale = op.scaled ? in(op.scale_input()).as<float const>() : nullptr;
-    kernel->guard = op.guarded ? in(op.guard_input()).as<std::uint8_t const>() : nullptr;
+    kernel->scale = op.scaled ? in(op.scale_input()).template as<float const>() : nullptr;
+    kernel->guard = op.guarded ? in(op.guard_input()).template as<std::uint8_t const>() : nullptr;
     kernel->key = op.stochastic ? first.in[6].as<std::int32_t const>() : nullptr;
     kernel->beta1 = op.beta1;
     kernel->beta2 = op.beta2;
