@@ -23,7 +23,7 @@ Gpu::Gpu(GpuOptions const& options) : options_(options), device_(take_device(opt
     attention_.emplace();
 #endif
     faults_.emplace();
-    add_stream("kernels");
+    add_stream("kernels", true);
 }
 
 Gpu::~Gpu() {
@@ -79,7 +79,11 @@ std::shared_ptr<std::byte[]> Gpu::allocate(std::int64_t bytes) {
     }
     done(error, "memory");
     std::shared_ptr<std::byte[]> held(static_cast<std::byte*>(memory),
-                                      [](std::byte* p) { static_cast<void>(cudaFree(p)); });
+                                      [weak = weak_from_this()](std::byte* p) {
+                                          // cudaFree waits for the device too, but where nobody watches.
+                                          if (auto gpu = weak.lock()) gpu->settle();
+                                          static_cast<void>(cudaFree(p));
+                                      });
     auto stream = at(kernels).stream;
     done(cudaMemsetAsync(memory, 0, size, stream), "memory");
     wait_while([&] { return cudaStreamQuery(stream); });  // streams do not wait for one another
@@ -106,7 +110,7 @@ bool Gpu::is_device(void const* address) const {
     return attributes.type == cudaMemoryTypeDevice;
 }
 
-Machine::Stream Gpu::add_stream(std::string name) {
+Machine::Stream Gpu::add_stream(std::string name, bool marks) {
     outside_recording("a stream is added");
     use();
     check(static_cast<int>(streams_.size()) < most_streams, "{} streams are the most that there can be",
@@ -117,7 +121,7 @@ Machine::Stream Gpu::add_stream(std::string name) {
     done(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority), "a stream");
     nvtxNameCudaStreamA(stream, name.c_str());
     auto number = static_cast<Stream>(streams_.size());
-    streams_.emplace_back(*this, number, stream);
+    streams_.emplace_back(*this, number, stream, marks);
     return number;
 }
 
@@ -205,6 +209,9 @@ void Gpu::wait(Stream stream, Event event) {
 
 bool available() { return true; }
 
-std::shared_ptr<Machine> open_gpu(GpuOptions options) { return std::make_shared<Gpu>(options); }
+std::shared_ptr<Machine> open_gpu(GpuOptions options) {
+    before_cuda();
+    return std::make_shared<Gpu>(options);
+}
 
 }  // namespace plait::cuda

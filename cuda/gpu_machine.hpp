@@ -27,7 +27,7 @@ class Gpu;
 /// A stream, and what rows put on it.
 class GpuQueue final : public Queue {
   public:
-    GpuQueue(Gpu& gpu, int n, cudaStream_t s) : number(n), stream(s), gpu_(gpu) {}
+    GpuQueue(Gpu& gpu, int n, cudaStream_t s, bool m) : number(n), stream(s), marks(m), gpu_(gpu) {}
 
     void launch(int kernel, void const* arguments, std::size_t bytes, std::int64_t blocks) override;
     void copy(std::byte* to, std::byte const* from, std::int64_t bytes) override;
@@ -38,8 +38,9 @@ class GpuQueue final : public Queue {
 
     int const number;
     cudaStream_t const stream;
+    bool const marks;     // whether it tells where it is
     bool joined = false;  // the recording
-    int group = -1;       // of instructions, that the stream's mark tells of
+    int group = -1;       // the first of the instructions that the stream's mark tells of
 
   private:
     /// Tells a failure of a library that comes from the device being lost from others.
@@ -60,15 +61,17 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     std::shared_ptr<std::byte[]> allocate_host(std::int64_t bytes) override;
     bool is_device(void const* address) const override;
 
-    Stream add_stream(std::string name) override;
+    Stream add_stream(std::string name, bool marks) override;
     Queue& queue(Stream stream) override { return at(stream); }
     void copy_in(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) override;
     void copy_out(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) override;
     Event record(Stream stream) override;
     void wait(Stream stream, Event event) override;
     void finish(Event event) override;
+    bool reached(Event event) override;
     void begin(int number, std::string_view name) override;
     void begin_recording() override;
+    bool recording() const override { return recording_; }
     std::unique_ptr<RecordedStep> end_recording() override;
     void finish() override;
     int add_watcher(std::function<void(double)> watcher) override;
@@ -113,6 +116,9 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     /// After a stream's work that others wait for.
     void unmark(GpuQueue& queue);
     void forget_marks();
+    /// Of the instructions that a mark tells of. Marks cost a recorded step more than one that the host asks
+    /// for piece by piece, which waits for the host.
+    int marked(bool recorded) const { return (recorded ? 4 : 1) * options_.instructions_per_mark; }
     /// Throws unless it worked: DeviceFault where the device is lost.
     void done(cudaError_t error, std::string_view what);
     [[noreturn]] void lose(cudaError_t error);
@@ -140,7 +146,8 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     std::vector<cudaEvent_t> recording_events_;
     Event first_of_recording_ = 0;
 
-    /// By stream, in memory of the host that the device writes to: 1 + the group that it is at, or 0.
+    /// By stream, in memory of the host that the device writes to: 1 + the first instruction of the group
+    /// that it is at, or 0.
     std::uint32_t volatile* marks_ = nullptr;
     std::uint32_t* device_marks_ = nullptr;
     int number_ = -1, largest_ = -1;

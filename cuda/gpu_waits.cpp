@@ -34,10 +34,11 @@ void Gpu::end_range() {
 // less (it has to tell the branch) and could come late. One for many instructions keeps it cheap.
 void Gpu::mark(GpuQueue& queue) {
     check(!recording_ || queue.joined, "a stream has not joined the recording that it is used in");
-    auto group = number_ / options_.instructions_per_mark;
-    if (number_ < 0 || queue.group == group) return;
-    queue.group = group;  // before the launch, which marks too
-    launch(queue, Mark{device_marks_ + queue.number, static_cast<std::uint32_t>(group + 1)});
+    if (number_ < 0 || !queue.marks) return;
+    auto const first = number_ - number_ % marked(recording_);
+    if (queue.group == first) return;
+    queue.group = first;  // before the launch, which marks too
+    launch(queue, Mark{device_marks_ + queue.number, static_cast<std::uint32_t>(first + 1)});
 }
 
 void Gpu::unmark(GpuQueue& queue) {
@@ -55,8 +56,8 @@ std::pair<int, int> Gpu::under_way() const {
     int first = std::numeric_limits<int>::max(), last = -1;
     for (std::size_t s = 0; s < streams_.size(); ++s)
         if (auto mark = static_cast<int>(marks_[s]); mark > 0) {
-            first = std::min(first, (mark - 1) * options_.instructions_per_mark);
-            last = std::max(last, mark * options_.instructions_per_mark - 1);
+            first = std::min(first, mark - 1);
+            last = std::max(last, mark - 1 + marked(replayed_) - 1);
         }
     if (!replayed_ && last_asked_ >= 0) {
         // Of what was asked for one by one the ends are known, also before the first mark.
@@ -86,6 +87,7 @@ void Gpu::wait_while(std::function<cudaError_t()> const& asked) {
     using namespace std::chrono_literals;
     auto const start = Clock::now();
     auto look = start + 5ms;
+    bool first = true;
     for (;;) {
         auto error = asked();
         if (error == cudaSuccess) break;
@@ -93,7 +95,8 @@ void Gpu::wait_while(std::function<cudaError_t()> const& asked) {
         auto now = Clock::now();
         if (now >= look) {
             look = now + 5ms;
-            auto seconds = std::chrono::duration<double>(now - start).count();
+            auto const seconds = first ? 0 : std::chrono::duration<double>(now - start).count();
+            first = false;
             auto watchers = watchers_;  // one may take itself away
             for (auto const& [number, watcher] : watchers)
                 if (watchers_.contains(number)) watcher(seconds);
@@ -121,6 +124,18 @@ void Gpu::finish(Event event) {
     use();
     if (auto waited = find(event)) wait_while([&] { return cudaEventQuery(waited); });
     reuse_events();
+}
+
+bool Gpu::reached(Event event) {
+    if (recording_) return true;  // CUDA forbids to ask
+    use();
+    auto asked = find(event);
+    if (!asked) return true;
+    auto error = cudaEventQuery(asked);
+    if (error == cudaSuccess) return true;
+    if (error != cudaErrorNotReady) lose(error);
+    static_cast<void>(cudaGetLastError());
+    return false;
 }
 
 void Gpu::finish() {

@@ -37,7 +37,9 @@ class Machine {
     /// Whether this is an address of device memory.
     virtual bool is_device(void const* address) const = 0;
 
-    virtual Stream add_stream(std::string name) = 0;
+    /// Without `marks` a fault does not ask how far the stream has come: for work that others tell of, which
+    /// is spared the marks.
+    virtual Stream add_stream(std::string name, bool marks = true) = 0;
     virtual Queue& queue(Stream stream) = 0;
     /// Copies between memory of allocate and allocate_host.
     virtual void copy_in(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) = 0;
@@ -46,11 +48,15 @@ class Machine {
     virtual void wait(Stream stream, Event event) = 0;
     /// Waits here, for an event that is of no recording. Throws DeviceFault.
     virtual void finish(Event event) = 0;
+    /// Whether a wait for an event would return at once, so far as can be told: true inside a recording, in
+    /// which nothing is under way. Throws DeviceFault.
+    virtual bool reached(Event event) = 0;
 
     /// What is asked for from now on belongs to instruction `number`, of the op `name`: a fault tells it.
     virtual void begin(int number, std::string_view name) = 0;
 
     virtual void begin_recording() = 0;
+    virtual bool recording() const = 0;
     /// Streams that joined the recording are joined to `kernels` again.
     virtual std::unique_ptr<RecordedStep> end_recording() = 0;
 
@@ -59,7 +65,8 @@ class Machine {
     virtual void finish() = 0;
 
     /// Is called every few milliseconds of a wait in `finish`, by the thread that waits, with the seconds
-    /// that it has waited. What it throws ends the wait. A machine that never waits for others calls none.
+    /// that it has waited: 0 the first time in each wait, so that it knows one from the next. What it throws
+    /// ends the wait. A machine that never waits for others calls none.
     virtual int add_watcher(std::function<void(double waited_seconds)>) { return 0; }
     virtual void remove_watcher(int) {}
 

@@ -5,6 +5,7 @@
 #include "cuda/nccl_comm.hpp"
 
 #include <cstdlib>
+#include <mutex>
 
 namespace plait::cuda {
 
@@ -39,28 +40,40 @@ class NcclLane final : public Lane {
         if (!sends_) return;
         auto id = new_id();
         world_.board().put(key_, text_of(id));
-        comm_ = std::make_unique<Comm>(world_, way_, id, 2, 0);
+        comm_ = std::make_unique<Comm>(world_, way_, id, 2, 0, message_blocks);
     }
     bool ready() override {
         if (!comm_) {
             auto id = world_.board().get(key_, 0);
             if (!id) return false;
             world_.board().erase(key_);
-            comm_ = std::make_unique<Comm>(world_, way_, id_of(id->front()), 2, 1);
+            auto joined = std::make_unique<Comm>(world_, way_, id_of(id->front()), 2, 1, message_blocks);
+            std::lock_guard lock(mutex_);
+            comm_ = std::move(joined);
         }
         return comm_->ready();
     }
     void send(Machine::Stream stream, std::byte const* data, std::int64_t bytes) override {
-        comm_->finish(ncclSend(data, unsigned_of(bytes), ncclUint8, 1, comm_->get(), native(stream)),
-                      "ncclSend");
+        comm_->finish("ncclSend", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclSend(data, unsigned_of(bytes), ncclUint8, 1, comm, on);
+        });
     }
     void recv(Machine::Stream stream, std::byte* data, std::int64_t bytes) override {
-        comm_->finish(ncclRecv(data, unsigned_of(bytes), ncclUint8, 0, comm_->get(), native(stream)),
-                      "ncclRecv");
+        comm_->finish("ncclRecv", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclRecv(data, unsigned_of(bytes), ncclUint8, 0, comm, on);
+        });
     }
     std::string error() override { return comm_ ? comm_->error() : ""; }
     void abort() noexcept override {
+        std::lock_guard lock(mutex_);
         if (comm_) comm_->abort();
+    }
+    void leave() noexcept override {
+        if (comm_) comm_->leave();
+    }
+    bool ended() noexcept override {
+        std::lock_guard lock(mutex_);
+        return !comm_ || comm_->ended();
     }
 
   private:
@@ -72,6 +85,7 @@ class NcclLane final : public Lane {
     std::string const way_;
     bool const sends_;
     std::string const key_;
+    std::mutex mutex_;  // of what other threads see of comm_
     std::unique_ptr<Comm> comm_;
 };
 
@@ -94,40 +108,52 @@ class NcclWire final : public Wire {
         } else {
             world_.wait([&] { return (id = world_.board().get(key, 0.05)).has_value(); }, overdue);
         }
-        comm_ = std::make_unique<Comm>(world_, context_, id_of(id->front()), size, rank);
+        comm_ = std::make_unique<Comm>(world_, context_, id_of(id->front()), size, rank, collective_blocks);
         world_.wait([&] { return comm_->ready(); }, overdue);
         if (rank == 0) world_.board().erase(key);  // all are in
     }
 
     void all_reduce(Machine::Stream stream, std::byte const* in, std::byte* out, std::int64_t count,
                     DType dtype, Combine how) override {
-        finish(ncclAllReduce(in, out, unsigned_of(count), type_of(dtype), op_of(how), get(), native(stream)),
-               "ncclAllReduce");
+        comm_->finish("ncclAllReduce", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclAllReduce(in, out, unsigned_of(count), type_of(dtype), op_of(how), comm, on);
+        });
     }
     void reduce_scatter(Machine::Stream stream, std::byte const* in, std::byte* out, std::int64_t count,
                         DType dtype, Combine how) override {
-        finish(
-            ncclReduceScatter(in, out, unsigned_of(count), type_of(dtype), op_of(how), get(), native(stream)),
-            "ncclReduceScatter");
+        comm_->finish("ncclReduceScatter", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclReduceScatter(in, out, unsigned_of(count), type_of(dtype), op_of(how), comm, on);
+        });
     }
     void all_gather(Machine::Stream stream, std::byte const* in, std::byte* out,
                     std::int64_t bytes) override {
-        finish(ncclAllGather(in, out, unsigned_of(bytes), ncclUint8, get(), native(stream)), "ncclAllGather");
+        comm_->finish("ncclAllGather", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclAllGather(in, out, unsigned_of(bytes), ncclUint8, comm, on);
+        });
     }
     void broadcast(Machine::Stream stream, std::byte* data, std::int64_t bytes, int root) override {
-        finish(ncclBroadcast(data, data, unsigned_of(bytes), ncclUint8, root, get(), native(stream)),
-               "ncclBroadcast");
+        comm_->finish("ncclBroadcast", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclBroadcast(data, data, unsigned_of(bytes), ncclUint8, root, comm, on);
+        });
     }
 
     // A group begins nothing before it ends, so neither do its calls.
-    void begin_group() override { finish(ncclGroupStart(), "ncclGroupStart"); }
+    void begin_group() override {
+        comm_->finish("ncclGroupStart", [](ncclComm_t) { return ncclGroupStart(); });
+    }
     void send(Machine::Stream stream, std::byte const* data, std::int64_t bytes, int to) override {
-        comm_->expect(ncclSend(data, unsigned_of(bytes), ncclUint8, to, get(), native(stream)), "ncclSend");
+        comm_->begin("ncclSend", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclSend(data, unsigned_of(bytes), ncclUint8, to, comm, on);
+        });
     }
     void recv(Machine::Stream stream, std::byte* data, std::int64_t bytes, int from) override {
-        comm_->expect(ncclRecv(data, unsigned_of(bytes), ncclUint8, from, get(), native(stream)), "ncclRecv");
+        comm_->begin("ncclRecv", [&, on = native(stream)](ncclComm_t comm) {
+            return ncclRecv(data, unsigned_of(bytes), ncclUint8, from, comm, on);
+        });
     }
-    void end_group() override { finish(ncclGroupEnd(), "ncclGroupEnd"); }
+    void end_group() override {
+        comm_->finish("ncclGroupEnd", [](ncclComm_t) { return ncclGroupEnd(); });
+    }
 
     std::unique_ptr<Lane> lane(int peer, bool sends) override {
         auto way = fmt::format("{}/{}>{}", context_, sends ? rank_ : peer, sends ? peer : rank_);
@@ -139,13 +165,13 @@ class NcclWire final : public Wire {
 
     std::string error() override { return comm_->error(); }
     void abort() noexcept override { comm_->abort(); }
+    void leave() noexcept override { comm_->leave(); }
+    bool ended() noexcept override { return comm_->ended(); }
 
   private:
-    ncclComm_t get() const { return comm_->get(); }
     cudaStream_t native(Machine::Stream stream) const {
         return static_cast<cudaStream_t>(world_.machine().native(stream));
     }
-    void finish(ncclResult_t result, char const* what) { comm_->finish(result, what); }
 
     StreamWorld& world_;
     std::string const context_;

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include <nccl.h>
@@ -20,110 +22,140 @@
 // - A call in a recording becomes nodes of its graph; all ranks record the same. What allocates, which is the
 //   first use of a way between two ranks, must not happen there: every call runs once before it is recorded.
 // - ncclCommDestroy waits for the graphs that hold work of the communicator; see join_nccl.
+// - ncclCommFinalize, which comes before ncclCommDestroy where calls do not block, takes all ranks: it is
+// begun
+//   for all communicators before any is waited for.
 // - ncclCommAbort stops kernels at once, and then waits for graphs too, so it runs in a thread of its own,
 //   which is joined when the communicator ends.
 static_assert(NCCL_VERSION_CODE >= NCCL_VERSION(2, 18, 0), "Plait needs NCCL 2.18 or newer");
 
 namespace plait::cuda {
 
-/// One ncclComm_t.
+/// Of one collective of a communicator, and of one message, how many blocks they may have on the GPU. They
+/// stay there until all ranks have come, so those of all communicators must find room together: were one
+/// rank's GPU full of a call that waits for another rank, and that one's of a call that waits for the first,
+/// both would wait for ever. The world, four axes, and messages both ways with both neighbours of a pipeline
+/// take 96, each on a multiprocessor of its own, of which an H100 has 114 or more. NCCL_MAX_CTAS overrides
+/// it.
+constexpr int collective_blocks = 16, message_blocks = 4;
+
+/// One ncclComm_t. One thread calls it, save abort().
 class Comm {
   public:
     /// Begins to join; `id` is of all `size` ranks. Nothing but ready() is called before that is true.
-    Comm(StreamWorld& world, std::string name, ncclUniqueId const& id, int size, int rank)
+    Comm(StreamWorld& world, std::string name, ncclUniqueId const& id, int size, int rank, int blocks)
         : world_(world), name_(std::move(name)) {
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
         config.blocking = 0;
+        config.maxCTAs = blocks;
         expect(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
     }
     ~Comm() {
         if (abort_.joinable()) abort_.join();
-        else if (comm_ && !(ready_ && finalised())) ncclCommAbort(comm_);
-        else if (comm_) ncclCommDestroy(comm_);
+        else if (comm_ && !aborted_ && left_ == ncclSuccess) ncclCommDestroy(comm_);
+        else if (comm_) ncclCommAbort(comm_);
     }
     Comm(Comm const&) = delete;
     Comm& operator=(Comm const&) = delete;
 
-    ncclComm_t get() const { return comm_; }
-
     bool ready() {
-        if (aborted_ || ready_) return ready_;
-        ncclResult_t state = ncclSuccess;
-        expect(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
-        if (state == ncclInProgress) return false;
-        expect(state, "ncclCommInitRankConfig");
-        return ready_ = true;
+        if (ready_) return true;
+        auto const result = state();
+        expect(result, "ncclCommInitRankConfig");
+        return ready_ = result == ncclSuccess;
     }
 
-    /// A call of NCCL: its result, once it has one.
-    void expect(ncclResult_t result, char const* what) {
-        if (result == ncclSuccess || result == ncclInProgress) return;
-        auto const* last = ncclGetLastError(comm_);
-        throw CommunicationError(
-            fmt::format("{}: {}: {}{}{}; NCCL_DEBUG=WARN says more", name_, what, ncclGetErrorString(result),
-                        last && *last ? ": " : "", last ? last : ""),
-            {world_.rank()}, world_.rank());
-    }
-    /// The same, until it is no longer in progress.
-    void finish(ncclResult_t result, char const* what) {
-        if (aborted_) throw CommunicationError(name_ + " was ended");
+    /// f(ncclComm_t), a call of NCCL, until it is no longer in progress.
+    template <class F>
+    void finish(char const* what, F const& f) {
+        auto result = ask(f);
         expect(result, what);
-        if (result == ncclSuccess) return;
         auto const begin = std::chrono::steady_clock::now();
         for (Backoff backoff; result == ncclInProgress; backoff.pause()) {
             world_.check();
-            expect(ncclCommGetAsyncError(comm_, &result), "ncclCommGetAsyncError");
+            result = state();
+            expect(result, what);
             std::chrono::duration<double> const waited = std::chrono::steady_clock::now() - begin;
             if (waited.count() > world_.options().limit_seconds)
                 throw CommunicationError(fmt::format("{}: {} does not end after {:.3g} s: a rank is missing",
                                                      name_, what, waited.count()),
                                          {}, world_.rank());
         }
-        expect(result, what);
+    }
+    /// The same within a group, whose end is what is in progress.
+    template <class F>
+    void begin(char const* what, F const& f) {
+        expect(ask(f), what);
     }
 
+    // See Link.
     std::string error() {
+        std::lock_guard lock(used_);
         if (aborted_ || !comm_) return {};
-        ncclResult_t state = ncclSuccess;
-        auto result = ncclCommGetAsyncError(comm_, &state);
-        if (result == ncclSuccess) result = state;
-        if (result == ncclSuccess || result == ncclInProgress) return {};
-        auto const* last = ncclGetLastError(comm_);
-        return fmt::format("{}: {}{}{}", name_, ncclGetErrorString(result), last && *last ? ": " : "",
-                           last ? last : "");
+        auto const result = state_of(comm_);
+        return result == ncclSuccess || result == ncclInProgress
+                   ? ""
+                   : fmt::format("{}: {}", name_, reason_of(result));
     }
-
     void abort() noexcept {
-        if (std::exchange(aborted_, true) || !comm_) return;
+        if (aborted_.exchange(true) || !comm_) return;
         try {
-            abort_ = std::thread([comm = comm_, this] {
-                ncclCommAbort(comm);
-                abort_done_ = true;
+            abort_ = std::thread([this] {
+                // Then the calls that began before are over; one that takes longer may wait for what this ends.
+                if (used_.try_lock_for(std::chrono::seconds(1))) used_.unlock();
+                ncclCommAbort(comm_);
+                abort_over_ = true;
             });
-        } catch (std::exception const&) {}
-        // Mostly it is done in a moment, and the GPU free to be waited for.
-        for (int i = 0; i < 2000 && !abort_done_; ++i)
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        } catch (std::exception const&) {
+            abort_over_ = true;  // the destructor does it
+        }
+    }
+    void leave() noexcept {
+        try {
+            if (comm_ && ready()) left_ = ask([](ncclComm_t comm) { return ncclCommFinalize(comm); });
+        } catch (CommunicationError const&) {}
+    }
+    bool ended() noexcept {
+        if (aborted_) return abort_over_ || !comm_;
+        std::lock_guard lock(used_);
+        if (left_ == ncclInProgress && !aborted_) left_ = state_of(comm_);
+        return left_ != ncclInProgress;
     }
 
   private:
-    /// As those that do not block must be before they are destroyed; it takes all ranks.
-    bool finalised() {
-        auto state = ncclCommFinalize(comm_);
-        auto const begin = std::chrono::steady_clock::now();
-        for (Backoff backoff; state == ncclInProgress; backoff.pause()) {
-            std::chrono::duration<double> const waited = std::chrono::steady_clock::now() - begin;
-            if (waited.count() > world_.options().limit_seconds) return false;
-            if (auto asked = ncclCommGetAsyncError(comm_, &state); asked != ncclSuccess) return false;
-        }
-        return state == ncclSuccess;
+    static ncclResult_t state_of(ncclComm_t comm) {
+        ncclResult_t state = ncclSuccess;
+        auto const asked = ncclCommGetAsyncError(comm, &state);
+        return asked == ncclSuccess ? state : asked;
+    }
+    ncclResult_t state() { return ask(state_of); }
+    /// f(ncclComm_t), unless it was aborted.
+    template <class F>
+    ncclResult_t ask(F const& f) {
+        std::unique_lock lock(used_);
+        if (!aborted_) return f(comm_);
+        lock.unlock();
+        world_.check();
+        throw CommunicationError(name_ + " was ended", {}, world_.rank());
+    }
+    void expect(ncclResult_t result, char const* what) const {
+        if (result == ncclSuccess || result == ncclInProgress) return;
+        throw CommunicationError(
+            fmt::format("{}: {}: {}; NCCL_DEBUG=WARN says more", name_, what, reason_of(result)),
+            {world_.rank()}, world_.rank());
+    }
+    static std::string reason_of(ncclResult_t result) {
+        auto const* last = ncclGetLastError(nullptr);  // whatever the communicator
+        return fmt::format("{}{}{}", ncclGetErrorString(result), last && *last ? ": " : "", last ? last : "");
     }
 
     StreamWorld& world_;
     std::string const name_;
     ncclComm_t comm_ = nullptr;
-    bool ready_ = false, aborted_ = false;
-    std::atomic<bool> abort_done_ = false;
+    bool ready_ = false;
+    std::optional<ncclResult_t> left_;  // what has come of ncclCommFinalize
+    std::timed_mutex used_;
+    std::atomic<bool> aborted_ = false, abort_over_ = false;
     std::thread abort_;
 };
 

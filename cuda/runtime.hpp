@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
 #include <string_view>
 
 namespace plait::cuda {
@@ -31,6 +32,10 @@ constexpr bool loses_device(cudaError_t error) {
             return false;
     }
 }
+
+/// Before the first call of CUDA: streams get a hardware queue each, up to the 32 that there can be. In the 8
+/// that are the default, work of a stream that could go on stands behind that of one that waits for a rank.
+inline void before_cuda() { ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0); }
 
 /// Throws Error, with what was tried, unless it worked. For errors that say nothing of what ran before.
 inline void check_cuda(cudaError_t error, std::string_view what) {

@@ -55,8 +55,8 @@ class StreamTicket final : public Ticket {
     void abandon() noexcept override {
         // Mostly the others have called it too; then the exception itself, caught further out, is what they
         // should hear.
-        for (int i = 0; i < 100 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        if (!done()) world_->tell(owner_.members_.unwinding(owner_.rank(), &call));
+        for (int i = 0; i < 100 && !over(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        if (!over()) world_->tell(owner_.members_.unwinding(owner_.rank(), &call));
     }
 
     /// Waits, before the communicator goes, and leaves the error to others.
@@ -67,6 +67,16 @@ class StreamTicket final : public Ticket {
     }
 
   private:
+    /// Whether the GPU has done it, so that all ranks must have come, or never will.
+    bool over() const noexcept {
+        if (waited_ || error) return true;
+        try {
+            return done_at >= 0 && world_->machine().reached(done_at);
+        } catch (std::exception const&) {
+            return true;
+        }
+    }
+
     StreamCommunicator& owner_;
     std::shared_ptr<StreamWorld> const world_;
     bool waited_ = false;

@@ -18,6 +18,9 @@ namespace plait::cuda {
 struct StreamOptions {
     /// How long a call may stay as it is, while someone waits, before the world fails.
     double limit_seconds = 300;
+    /// How long after a failure the work on its way is ended from outside the thread that calls, which may
+    /// wait in CUDA for just that work.
+    double abort_seconds = 3;
     /// Sums over ranks in the order of ordered_combine, which no library promises. Without it they have
     /// whatever order the library finds fastest (bits = "fast").
     bool ordered = true;
@@ -49,9 +52,6 @@ class Track {
         std::uint32_t began = 0, ended = 0;
         bool operator==(Marks const&) const = default;
     };
-    static std::uint32_t mark_of(Call const& call) {
-        return static_cast<std::uint32_t>((call.number - 1) % mark_count + 1);
-    }
     /// Any thread.
     Marks marks() const;
     /// The call that a mark is of; any thread.
@@ -62,18 +62,20 @@ class Track {
     Members const members;
     Machine::Stream const stream;
 
-    /// Calls that are told apart.
-    static constexpr std::uint32_t mark_count = 1024;
+    /// Calls that are told apart. Those of recordings, whose marks come again with each replay, have others.
+    static constexpr std::uint32_t call_marks = 1024, recorded_marks = 1 << 16,
+                                   mark_count = call_marks + recorded_marks;
 
   private:
+    std::uint32_t next_mark(Call const& call);
     void mark(int which, Machine::Event at);
 
     StreamWorld& world_;
     Machine::Stream const marker_;
     std::shared_ptr<std::byte[]> marks_;
-    std::uint32_t present_ = 0;
+    std::uint32_t present_ = 0, recorded_ = 0;
     mutable std::mutex mutex_;
-    std::vector<Call> calls_;
+    std::vector<Call> calls_;  // by mark, from 1 on
 };
 
 /// What all communicators of one world on GPUs share: the machine, the board, how the world failed, and who
@@ -110,10 +112,14 @@ class StreamWorld {
     int add_poll(std::function<void()> poll);
     void remove_poll(int number) { polls_.erase(number); }
 
-    /// Wires are asked for errors, aborted when the world fails, and live as long as it: recordings of a step
+    /// Links are asked for errors, aborted when the world fails, and live as long as it: recordings of a step
     /// may hold their work after their communicators have ended, and NCCL's must not go before those.
-    Wire& keep(std::unique_ptr<Wire> wire);
-    Lane& keep(std::unique_ptr<Lane> lane);
+    template <class L>
+    L& keep(std::unique_ptr<L> link) {
+        auto& kept = *link;
+        add(std::move(link));
+        return kept;
+    }
 
   private:
     friend Track;
@@ -124,38 +130,42 @@ class StreamWorld {
         Clock::time_point since{};
     };
 
+    void add(std::unique_ptr<Link> link);
     void add(Track& track);
     void remove(Track& track);
     /// One that no track has any more, or a new one: streams are few, and none can be given back.
     Machine::Stream take_stream(std::string const& name);
     void watch(double waited);
     void look();
+    /// Ends the world where this thread unwinds and what it waits for does not go on.
+    void give_up();
     /// Finds out who is missing from what `watched` waits in. With `may_wait` others may be left to tell.
     void overdue(Watched const& watched, bool may_wait);
     std::string status() const;
     void listen();
     void hear(std::string const& news);
+    void hear(CommunicationError const& why);
     void abort_all() noexcept;
+    /// Parts from the others, within the limit.
+    void leave() noexcept;
 
     std::shared_ptr<Machine> const machine_;
     Place const place_;
     StreamOptions const options_;
+    int const exceptions_;
     std::unique_ptr<BoardServer> server_;  // of rank 0
     std::shared_ptr<std::byte[]> numbers_;
-    std::vector<std::unique_ptr<Wire>> wires_;
-    std::vector<std::unique_ptr<Lane>> lanes_;
     std::vector<Machine::Stream> spare_streams_;
     std::map<int, std::function<void()>> polls_;
     int next_poll_ = 0, watcher_ = 0;
-    bool aborted_ = false;
-    double waited_ = 0;  // at the last watch()
     Clock::time_point look_at_{}, ask_at_{};
 
     mutable std::mutex mutex_;  // of what follows
     std::list<Watched> watched_;
+    std::vector<std::unique_ptr<Link>> links_;  // none goes before the world
     std::optional<CommunicationError> failure_;
 
-    std::atomic<bool> failed_ = false, closing_ = false;
+    std::atomic<bool> failed_ = false, aborted_ = false, closing_ = false;
     std::unique_ptr<Board> board_, news_;
     std::thread listener_;
 };

@@ -69,7 +69,7 @@ bool HostMachine::is_device(void const* address) const {
     return it != memory_.begin() && p < std::prev(it)->first + std::prev(it)->second;
 }
 
-Machine::Stream HostMachine::add_stream(std::string) {
+Machine::Stream HostMachine::add_stream(std::string, bool) {
     outside_recording("a stream is added");
     auto number = static_cast<Stream>(streams_.size());
     streams_.emplace_back(*this, number);
@@ -167,13 +167,15 @@ int HostMachine::add_watcher(std::function<void(double waited_seconds)> watcher)
 
 void HostMachine::run(std::function<bool()> const& ended) {
     auto const begin = std::chrono::steady_clock::now();
+    bool first = true;
     while (!ended()) {
         bool pending = false, left = false;
         if (sweep(pending, left)) continue;
         if (!left) return;
         check(pending, "streams wait for events that nobody records");
         std::chrono::duration<double> const waited = std::chrono::steady_clock::now() - begin;
-        for (auto const& [number, watcher] : watchers_) watcher(waited.count());
+        for (auto const& [number, watcher] : watchers_) watcher(first ? 0 : waited.count());
+        first = false;
         std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
 }
@@ -206,6 +208,12 @@ void HostMachine::finish(Event event) {
         drop_all();
         throw;
     }
+}
+
+bool HostMachine::reached(Event event) {
+    if (recording_) return true;
+    go_on();
+    return reached_[static_cast<std::size_t>(event)];
 }
 
 void HostMachine::finish() {

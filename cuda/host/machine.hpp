@@ -35,15 +35,17 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
     std::shared_ptr<std::byte[]> allocate_host(std::int64_t bytes) override;
     bool is_device(void const* address) const override;
 
-    Stream add_stream(std::string name) override;
+    Stream add_stream(std::string name, bool marks) override;
     Queue& queue(Stream stream) override { return at(stream); }
     void copy_in(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) override;
     void copy_out(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) override;
     Event record(Stream stream) override;
     void wait(Stream stream, Event event) override;
     void finish(Event event) override;
+    bool reached(Event event) override;
     void begin(int number, std::string_view name) override;
     void begin_recording() override;
+    bool recording() const override { return recording_; }
     std::unique_ptr<RecordedStep> end_recording() override;
     void finish() override;
     int add_watcher(std::function<void(double waited_seconds)> watcher) override;

@@ -179,7 +179,9 @@ class ForgetfulMachine final : public gpu::Machine {
         return machine_->allocate_host(bytes);
     }
     bool is_device(void const* address) const override { return machine_->is_device(address); }
-    Stream add_stream(std::string name) override { return machine_->add_stream(std::move(name)); }
+    Stream add_stream(std::string name, bool marks) override {
+        return machine_->add_stream(std::move(name), marks);
+    }
     gpu::Queue& queue(Stream stream) override { return machine_->queue(stream); }
     void copy_in(Stream stream, std::byte* to, std::byte const* from, std::int64_t bytes) override {
         machine_->copy_in(stream, to, from, bytes);
@@ -192,8 +194,10 @@ class ForgetfulMachine final : public gpu::Machine {
         if ((stream == kernels) != kernels_) machine_->wait(stream, event);
     }
     void finish(Event event) override { machine_->finish(event); }
+    bool reached(Event event) override { return machine_->reached(event); }
     void begin(int number, std::string_view name) override { machine_->begin(number, name); }
     void begin_recording() override { machine_->begin_recording(); }
+    bool recording() const override { return machine_->recording(); }
     std::unique_ptr<plait::RecordedStep> end_recording() override { return machine_->end_recording(); }
     void finish() override { machine_->finish(); }
     int add_watcher(std::function<void(double)> watcher) override {
