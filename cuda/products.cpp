@@ -76,8 +76,9 @@ void const* beside(Multiplication const& p) { return p.gelu_input ? p.gelu_input
 /// What an algorithm hangs on.
 std::string shape_of(Multiplication const& p, bool tf32) {
     auto matrix = [&](Matrix const& x) {
-        return fmt::format("{}{} {} {} {}", name_of(x.dtype), x.transposed ? "'" : "", x.stride,
-                           p.batch > 1 ? x.batch_stride : 0, alignment(x, p.batch));
+        return fmt::format("{}{} {} {} {} {}", name_of(x.dtype), x.transposed ? "'" : "", x.stride,
+                           p.batch > 1 ? x.batch_stride : 0, alignment(x, p.batch),
+                           static_cast<int>(x.scaling));
     };
     auto vector = [](void const* x) { return x ? alignment(reinterpret_cast<std::uintptr_t>(x)) : 0u; };
     return fmt::format("{} {} {} {}{} | {} | {} | {} | {} {} {} {} {}", p.m, p.n, p.k, p.batch,
@@ -109,6 +110,17 @@ Layout layout(Matrix const& x, std::int64_t rows, std::int64_t columns, std::int
     return result;
 }
 
+/// Tells of the factors of one operand, where it has some.
+void set_scales(Description const& d, Matrix const& x, cublasLtMatmulDescAttributes_t mode,
+                cublasLtMatmulDescAttributes_t pointer) {
+    if (x.scaling == Scaling::none) return;
+    set<std::int32_t>(d, mode,
+                      x.scaling == Scaling::whole   ? CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F
+                      : x.scaling == Scaling::by_32 ? CUBLASLT_MATMUL_MATRIX_SCALE_VEC32_UE8M0
+                                                    : CUBLASLT_MATMUL_MATRIX_SCALE_VEC16_UE4M3);
+    set(d, pointer, static_cast<void const*>(x.scales));
+}
+
 Plan describe(Multiplication const& p, bool tf32) {
     Plan plan;
     cublasLtMatmulDesc_t made = nullptr;
@@ -118,6 +130,8 @@ Plan describe(Multiplication const& p, bool tf32) {
     auto const& d = plan.description;
     set<std::int32_t>(d, CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set<std::int32_t>(d, CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set_scales(d, p.b, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER);
+    set_scales(d, p.a, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER);
     std::uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     if (p.gelu_input) epilogue = CUBLASLT_EPILOGUE_DGELU;
     else if (p.before_gelu) epilogue = p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
@@ -223,6 +237,10 @@ Products::Library::Candidates Products::Library::candidates(Plan const& plan, Mu
 cublasStatus_t Products::Library::run(Plan const& plan, Multiplication const& p, std::byte* to,
                                       cudaStream_t stream) const {
     float const one = 1, beta = p.accumulate ? 1 : 0;
+    set_scales(plan.description, p.b, CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
+               CUBLASLT_MATMUL_DESC_A_SCALE_POINTER);
+    set_scales(plan.description, p.a, CUBLASLT_MATMUL_DESC_B_SCALE_MODE,
+               CUBLASLT_MATMUL_DESC_B_SCALE_POINTER);
     if (p.bias) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void const*>(p.bias));
     if (auto const* x = beside(p)) set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, x);
     return cublasLtMatmul(handle.get(), plan.description.get(), &one, p.b.data, plan.b.get(), p.a.data,

@@ -7,6 +7,11 @@
 
 namespace plait::cuda {
 
+/// Factors that the elements of a matrix are multiplied with, where their dtype is too narrow for their
+/// range. The seam for FP8 (one f32 for all), MXFP8 (a power of two for 32 elements along the summed dim) and
+/// NVFP4 (an E4M3 for 16): no dtype of Plait has any yet.
+enum class Scaling : std::uint8_t { none, whole, by_32, by_16 };
+
 /// A matrix of a product, as it lies in memory: rows of `stride` elements.
 struct Matrix {
     std::byte* data = nullptr;
@@ -14,6 +19,8 @@ struct Matrix {
     std::int64_t stride = 0;
     std::int64_t batch_stride = 0;  // elements from one matrix of a batch to the next
     bool transposed = false;        // memory holds the columns
+    Scaling scaling = Scaling::none;
+    std::byte const* scales = nullptr;
 };
 
 /// c[m, n] = a[m, k] b[k, n], or added to it, `batch` times. Sums are f32.

@@ -311,6 +311,8 @@ void HostMachine::HostQueue::multiply(Multiplication const& product) {
           "a product comes with less workspace than it may take");
     check(!product.gelu_input || product.gelu_input != product.c.data,
           "a product is written over what GELU's slope is taken of");
+    check(product.a.scaling == Scaling::none && product.b.scaling == Scaling::none,
+          "a product on the host has no factors for blocks of elements");
     machine_.put(stream_, [product] { multiply_on_host(product); });
 }
 
