@@ -67,15 +67,9 @@ TEST_CASE("weights that are bf16 alone end as if never stopped, and generate") {
     put_text(folder / "a" / "checkpoints" / "latest", "step-00000008\n");
     good(small_run(folder / "a", more + Arguments{"--resume"}));
     CHECK(column(folder / "a", "params_hash") == hashes);
-    good({"generate", folder / "a", "--prompt=a", "--tokens=4"});
-    // Half the weights' bytes, but for the gains.
+    good({"generate", folder / "a", "--prompt=a", "--tokens=4", "--quiet"});
     good(small_run(folder / "wide", {"--plan.compute=bf16"}));
     CHECK(column(folder / "wide", "params_hash") != hashes);
-    auto size = [&](char const* run) {
-        return std::filesystem::file_size(folder / run / "checkpoints" / "step-00000010" /
-                                          "model.safetensors");
-    };
-    CHECK(size("a") < 0.6 * size("wide"));
     refused(2, "optimizer.master = \"f32\"",
             small_run(folder / "a", {"--resume", "--plan.compute=bf16", "--checkpoint.every=4"}));
 }
