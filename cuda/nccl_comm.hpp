@@ -101,7 +101,8 @@ class Comm {
         if (aborted_.exchange(true) || !comm_) return;
         try {
             abort_ = std::thread([this] {
-                // Then the calls that began before are over; one that takes longer may wait for what this ends.
+                // Then the calls that began before are over; one that takes longer may wait for what this
+                // ends.
                 if (used_.try_lock_for(std::chrono::seconds(1))) used_.unlock();
                 ncclCommAbort(comm_);
                 abort_over_ = true;
