@@ -11,9 +11,9 @@ Track::Track(StreamWorld& world, std::string of, int rank_in_it, Members its_mem
       stream(world.take_stream(context)),
       world_(world),
       marker_(world.take_stream(context + " marks")),
-      marks_(world.machine().allocate_host(8)),
+      mark_(world.machine().allocate_host(4)),
       calls_(call_marks) {
-    std::memset(marks_.get(), 0, 8);
+    std::memset(mark_.get(), 0, 4);
     world_.add(*this);
 }
 
@@ -36,30 +36,25 @@ std::uint32_t Track::next_mark(Call const& call) {
 }
 
 void Track::begin(Call const& call, Machine::Event before) {
-    present_ = next_mark(call);
     auto& machine = world_.machine();
     machine.wait(stream, before);
-    mark(0, machine.record(stream));
+    write_mark(next_mark(call), machine.record(stream));
 }
 
 Machine::Event Track::end() {
     auto event = world_.machine().record(stream);
-    mark(1, event);
+    write_mark(0, event);
     return event;
 }
 
-void Track::mark(int which, Machine::Event at) {
+void Track::write_mark(std::uint32_t mark, Machine::Event at) {
     auto& machine = world_.machine();
     machine.wait(marker_, at);
-    machine.copy_out(marker_, marks_.get() + 4 * which, world_.numbers() + std::int64_t{4} * present_, 4);
+    machine.copy_out(marker_, mark_.get(), world_.numbers() + std::int64_t{4} * mark, 4);
 }
 
-Track::Marks Track::marks() const {
-    auto* words = reinterpret_cast<std::uint32_t*>(marks_.get());
-    auto word = [&](int i) { return std::atomic_ref(words[i]).load(std::memory_order_relaxed); };
-    // The end first, so that a call that ends meanwhile is not taken for one that has ended before.
-    auto const ended = word(1);
-    return {.began = word(0), .ended = ended};
+std::uint32_t Track::mark() const {
+    return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(mark_.get())).load(std::memory_order_relaxed);
 }
 
 Call Track::call_of(std::uint32_t mark) const {

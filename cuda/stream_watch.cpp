@@ -24,7 +24,7 @@ void StreamWorld::watch(double waited) {
     if (waited < limit || Clock::now() < ask_at_) return;
     for (auto const& w : watched_) {
         std::chrono::duration<double> const stays = Clock::now() - w.since;
-        if (w.marks.began == w.marks.ended || stays.count() < limit) continue;
+        if (!w.mark || stays.count() < limit) continue;
         overdue(w, stays.count() < 2 * limit);
         ask_at_ = Clock::now() + std::chrono::milliseconds(500);
         return;
@@ -33,9 +33,9 @@ void StreamWorld::watch(double waited) {
 
 void StreamWorld::look() {
     for (auto& w : watched_) {
-        auto marks = w.track->marks();
-        if (marks == w.marks) continue;
-        w.marks = marks;
+        auto const mark = w.track->mark();
+        if (mark == w.mark) continue;
+        w.mark = mark;
         w.since = Clock::now();
     }
     std::string error;
@@ -52,7 +52,7 @@ void StreamWorld::give_up() {
     // will not make any more. An exception that others meet too is told with more by who catches it.
     if (std::uncaught_exceptions() <= exceptions_) return;
     for (auto const& w : watched_)
-        if (w.marks.began != w.marks.ended && Clock::now() - w.since > std::chrono::seconds(1))
+        if (w.mark && Clock::now() - w.since > std::chrono::seconds(1))
             fail(w.track->members.unwinding(w.track->rank, nullptr));
 }
 
@@ -60,16 +60,17 @@ std::string StreamWorld::status() const {
     std::lock_guard lock(mutex_);
     std::string text;
     for (auto const& w : watched_) {
-        auto const marks = w.track->marks();
-        auto const call = w.track->call_of(marks.began);
-        text += fmt::format("{} {} {} {}: {}, {}\n", w.track->context, marks.began, marks.ended,
-                            w.track->members.name, to_string(call), number_text(call));
+        auto const mark = w.track->mark();
+        if (!mark) continue;
+        auto const call = w.track->call_of(mark);
+        text += fmt::format("{} {} {}: {}, {}\n", w.track->context, mark, w.track->members.name,
+                            to_string(call), number_text(call));
     }
     return text;
 }
 
 void StreamWorld::overdue(Watched const& w, bool may_wait) {
-    auto const call = w.track->call_of(w.marks.began);
+    auto const call = w.track->call_of(w.mark);
     std::vector<int> all(static_cast<std::size_t>(w.track->members.size())), late, there, idle;
     for (std::size_t r = 0; r < all.size(); ++r) all[r] = static_cast<int>(r);
     std::vector<int> const asked = call.is_message() ? std::vector{std::min(w.track->rank, call.peer),
@@ -94,12 +95,11 @@ void StreamWorld::overdue(Watched const& w, bool may_wait) {
             bool in_it = false;
             std::string in_other;
             for (std::string context; lines >> context;) {
-                std::uint32_t began = 0, ended = 0;
+                std::uint32_t mark = 0;
                 std::string text;
-                lines >> began >> ended;
+                lines >> mark;
                 std::getline(lines, text);
-                if (began == ended) continue;
-                if (context == w.track->context && began == w.marks.began) in_it = true;
+                if (context == w.track->context && mark == w.mark) in_it = true;
                 else in_other = text;
             }
             if (in_it) {

@@ -32,8 +32,8 @@ struct StreamOptions {
 
 class StreamWorld;
 
-/// A stream for the calls of one kind, and how far the GPU has come in them: it writes the number of the call
-/// that it begins, and of the one that it has ended, beside the stream, so that no call waits for that.
+/// A stream for the calls of one kind, and how far the GPU has come in them: beside the stream it writes the
+/// mark of the call that it begins, and 0 when that has ended, so that no call waits for that.
 class Track {
   public:
     /// `context` and `rank` tell whose calls, `members` are those of the communicator.
@@ -48,12 +48,8 @@ class Track {
     void begin(Call const& call, Machine::Event before);
     Machine::Event end();
 
-    struct Marks {
-        std::uint32_t began = 0, ended = 0;
-        bool operator==(Marks const&) const = default;
-    };
-    /// Any thread.
-    Marks marks() const;
+    /// Of the call that is under way, or 0; any thread.
+    std::uint32_t mark() const;
     /// The call that a mark is of; any thread.
     Call call_of(std::uint32_t mark) const;
 
@@ -68,12 +64,12 @@ class Track {
 
   private:
     std::uint32_t next_mark(Call const& call);
-    void mark(int which, Machine::Event at);
+    void write_mark(std::uint32_t mark, Machine::Event at);
 
     StreamWorld& world_;
     Machine::Stream const marker_;
-    std::shared_ptr<std::byte[]> marks_;
-    std::uint32_t present_ = 0, recorded_ = 0;
+    std::shared_ptr<std::byte[]> mark_;
+    std::uint32_t recorded_ = 0;
     mutable std::mutex mutex_;
     std::vector<Call> calls_;  // by mark, from 1 on
 };
@@ -126,7 +122,7 @@ class StreamWorld {
     using Clock = std::chrono::steady_clock;
     struct Watched {
         Track* track;
-        Track::Marks marks{};  // as they were last seen
+        std::uint32_t mark = 0;  // as it was last seen
         Clock::time_point since{};
     };
 
