@@ -64,6 +64,12 @@ std::int64_t Gpu::free_bytes() const {
     return static_cast<std::int64_t>(free);
 }
 
+std::function<void()> Gpu::settler() {
+    return [weak = weak_from_this()] {
+        if (auto gpu = weak.lock()) gpu->settle();
+    };
+}
+
 std::shared_ptr<std::byte[]> Gpu::allocate(std::int64_t bytes) {
     outside_recording("memory is taken");
     use();
@@ -78,12 +84,10 @@ std::shared_ptr<std::byte[]> Gpu::allocate(std::int64_t bytes) {
             device_.name, bytes, free_bytes());
     }
     done(error, "memory");
-    std::shared_ptr<std::byte[]> held(static_cast<std::byte*>(memory),
-                                      [weak = weak_from_this()](std::byte* p) {
-                                          // cudaFree waits for the device too, but where nobody watches.
-                                          if (auto gpu = weak.lock()) gpu->settle();
-                                          static_cast<void>(cudaFree(p));
-                                      });
+    std::shared_ptr<std::byte[]> held(static_cast<std::byte*>(memory), [wait = settler()](std::byte* p) {
+        wait();
+        static_cast<void>(cudaFree(p));
+    });
     auto stream = at(kernels).stream;
     done(cudaMemsetAsync(memory, 0, size, stream), "memory");
     wait_while([&] { return cudaStreamQuery(stream); });  // streams do not wait for one another
@@ -98,7 +102,10 @@ std::shared_ptr<std::byte[]> Gpu::allocate_host(std::int64_t bytes) {
     done(cudaHostAlloc(&memory, size, cudaHostAllocPortable | cudaHostAllocMapped),
          fmt::format("{} bytes of pinned host memory", bytes));
     std::memset(memory, 0, size);
-    return {static_cast<std::byte*>(memory), [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); }};
+    return {static_cast<std::byte*>(memory), [wait = settler()](std::byte* p) {
+                wait();
+                static_cast<void>(cudaFreeHost(p));
+            }};
 }
 
 bool Gpu::is_device(void const* address) const {

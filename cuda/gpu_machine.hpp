@@ -126,6 +126,9 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     void replay(cudaGraphExec_t graph);
     /// Waits for what runs, whatever comes of it, and not for ever.
     void settle() noexcept;
+    /// The same, if this is still there: before memory goes, as CUDA waits then too, but where nobody
+    /// watches.
+    std::function<void()> settler();
     void end_range();
 
     GpuOptions options_;

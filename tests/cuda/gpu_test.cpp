@@ -113,9 +113,12 @@ TEST_CASE("a machine does what its streams were asked for, in the order of event
         REQUIRE(copy.read() == Words{11, 22, 33});
 
         // A recording does nothing by itself, and all of it each time.
+        REQUIRE_FALSE(machine->recording());
         machine->begin_recording();
+        REQUIRE(machine->recording());
         step();
         auto recorded = machine->end_recording();
+        REQUIRE_FALSE(machine->recording());
         machine->finish();
         REQUIRE(sum.read() == Words{12, 24, 36});
         one.write({1, 1, 1});
@@ -127,6 +130,7 @@ TEST_CASE("a machine does what its streams were asked for, in the order of event
         machine->finish();
         machine->wait(Machine::kernels, event);
         machine->finish(event);
+        REQUIRE(machine->reached(event));
     }
 }
 

@@ -19,8 +19,8 @@ struct GpuOptions {
     bool tf32 = false;
     /// Attention by cuDNN, where this was built with it and it takes the shape.
     bool library_attention = true;
-    /// A stream notes where it is each time that these many instructions have passed: that is how closely a
-    /// fault is placed.
+    /// A stream notes where it is each time that these many instructions have passed, in a recorded step four
+    /// times as many: that is how closely a fault is placed.
     int instructions_per_mark = 16;
 };
 
