@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # accesses.sh FOLDER [--check]: how each kernel of the PTX in a folder accesses global memory: loads and stores of 16 bytes,
 # and others, which the odd ends of rows need too. With --check it fails where a kernel has none of 16 bytes, or no store of
-# 16, that is not one of those below: they have no use for them, or serve where a library does not.
+# 16, that is not one of those below: they have no use for them, or serve where a library does not; and where ptxas may still
+# make one instruction of a product and a sum, which it may of those without a rounding (.rn): -fmad=false writes none.
 set -euo pipefail
 narrow='BiasRows|GeluRows|Clear|ColumnSums|CopyMap|NormOfSquares|Pick|Pointwise|RadixCount|RadixScatter|Reduce(Columns|Rows)<IntegerInput.*'
 narrow+='|Mark|RopeAngles|RowBegins|TransposeMap'
@@ -25,6 +26,13 @@ done | sort -u)
 [[ -n $table ]] || { echo "$1: has no kernel"; exit 1; }
 printf '%s\n' "kernel loads_of_16 stores_of_16 other" "$table" | column -t
 [[ ${2:-} == --check ]] || exit 0
+
+loose=$(grep -nE '[[:space:]](mul|add|sub)\.(ftz\.)?(sat\.)?f(32|64)(x2)?[[:space:]]' "${files[@]}" || true)
+if [[ -n $loose ]]; then
+    head -n 3 <<<"$loose"
+    echo "$1: sums and products without a rounding, which ptxas may contract: compile with -fmad=false"
+    exit 1
+fi
 
 awk -v narrow="^($narrow)(<.*)?$" -v reading="^($reading)(<.*)?$" '
     $1 ~ narrow { next }

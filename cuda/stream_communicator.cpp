@@ -236,15 +236,19 @@ void StreamCommunicator::reduce(Call const& call, std::byte const* in, std::byte
         exchange([&](int r) { return std::pair(in + piece(r).first * element, piece(r).second * element); },
                  [&, n = n](int r) { return std::pair(rows + r * stride * element, n * element); });
         auto sum = [&, n = n]<class T>(T const* own) {
-            launch(world_->machine().queue(track_.stream),
-                   TreeSum<T>{.rows = reinterpret_cast<T const*>(rows),
-                              .stride = stride,
-                              .own = own,
-                              .rank = rank(),
-                              .ranks = size(),
-                              .max = call.combine == Combine::max,
-                              .out = reinterpret_cast<T*>(out + offset * element),
-                              .n = n});
+            auto launch_of = [&]<int levels>(std::integral_constant<int, levels>) {
+                launch(world_->machine().queue(track_.stream),
+                       TreeSum<T, levels>{.rows = reinterpret_cast<T const*>(rows),
+                                          .stride = stride,
+                                          .own = own,
+                                          .rank = rank(),
+                                          .ranks = size(),
+                                          .max = call.combine == Combine::max,
+                                          .out = reinterpret_cast<T*>(out + offset * element),
+                                          .n = n});
+            };
+            if (size() < 4 << few_levels) launch_of(std::integral_constant<int, few_levels>());
+            else launch_of(std::integral_constant<int, most_levels>());
         };
         auto const* own = in + first * element;
         switch (call.dtype) {

@@ -57,12 +57,12 @@ using Table = Kernels<
     NormForward<Bf16, rms, warp>, NormForward<Bf16, rms, whole_block>,      //
     NormForward<float, layer, warp>, NormForward<float, layer, whole_block>, NormForward<float, rms, warp>,
     NormForward<float, rms, whole_block>,
-    // and how many packs a thread holds, who adds up dgain and dbias over rows: up to 1024, 4096, 8192
+    // and how many packs a thread holds, who adds up dgain and dbias over rows: up to 768, 1024, 4096, 8192
     // columns of bf16
-    NormBackward<Bf16, layer, warp, 4>, NormBackward<Bf16, layer, whole_block, 2>,
-    NormBackward<Bf16, layer, whole_block, 4>,  //
-    NormBackward<Bf16, rms, warp, 4>, NormBackward<Bf16, rms, whole_block, 2>,
-    NormBackward<Bf16, rms, whole_block, 4>,  //
+    NormBackward<Bf16, layer, warp, 3>, NormBackward<Bf16, layer, warp, 4>,
+    NormBackward<Bf16, layer, whole_block, 2>, NormBackward<Bf16, layer, whole_block, 4>,  //
+    NormBackward<Bf16, rms, warp, 3>, NormBackward<Bf16, rms, warp, 4>,
+    NormBackward<Bf16, rms, whole_block, 2>, NormBackward<Bf16, rms, whole_block, 4>,  //
     NormBackward<float, layer, warp, 8>, NormBackward<float, layer, whole_block, 4>,
     NormBackward<float, layer, whole_block, 8>,  //
     NormBackward<float, rms, warp, 8>, NormBackward<float, rms, whole_block, 4>,
@@ -122,7 +122,10 @@ using Table = Kernels<
     AdamW<Bf16, Bf16, Bf16, true>, AdamW<Bf16, Bf16, float, true>, AdamW<Bf16, float, Bf16, true>,
     AdamW<Bf16, float, float, true>,
     // sums over ranks in one order
-    TreeSum<float>, TreeSum<Bf16>, TreeSum<double>, TreeSum<std::int32_t>, TreeSum<std::int64_t>,
+    TreeSum<float, few_levels>, TreeSum<Bf16, few_levels>, TreeSum<double, few_levels>,
+    TreeSum<std::int32_t, few_levels>, TreeSum<std::int64_t, few_levels>,  //
+    TreeSum<float, most_levels>, TreeSum<Bf16, most_levels>, TreeSum<double, most_levels>,
+    TreeSum<std::int32_t, most_levels>, TreeSum<std::int64_t, most_levels>,
     // the machine's own: how far a stream is, what a library leaves of a product
     Mark, BiasRows<Bf16>, BiasRows<float>, GeluRows<Bf16>, GeluRows<float>>;
 

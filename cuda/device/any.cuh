@@ -95,12 +95,6 @@ struct Strides {
         PLAIT_UNROLL
         for (int k = 0; k < tensors; ++k) offset[k] += i * stride[k][0];
     }
-
-    /// a / b for a >= 0, b > 0; GPUs divide 32 bits in a fraction of the time.
-    PLAIT_DEVICE static std::int64_t quotient(std::int64_t a, std::int64_t b) {
-        if (((a | b) >> 32) == 0) return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
-        return a / b;
-    }
 };
 
 }  // namespace plait::cuda

@@ -56,6 +56,12 @@ PLAIT_BOTH constexpr T smaller(T a, T b) {
 /// n / size, rounded up.
 PLAIT_BOTH constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
+/// a / b for a >= 0, b > 0; GPUs divide 32 bits in a fraction of the time.
+PLAIT_BOTH std::int64_t quotient(std::int64_t a, std::int64_t b) {
+    if (((a | b) >> 32) == 0) return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
+    return a / b;
+}
+
 /// Whether all of these addresses are multiples of 16; null ones are.
 template <class... P>
 PLAIT_BOTH bool aligned(P const*... p) {

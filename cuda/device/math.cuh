@@ -11,18 +11,33 @@
 
 namespace plait::cuda {
 
+/// a * b + c, rounded once. Where it is not said, compilers must not do so: bits are promised.
+PLAIT_BOTH float fused(float a, float b, float c) {
+#ifdef __CUDA_ARCH__
+    return __fmaf_rn(a, b, c);
+#else
+    return std::fma(a, b, c);
+#endif
+}
+
+/// A result below 2^-126 may be 0: none of them matters, and to keep them takes more instructions.
 PLAIT_BOTH float fast_exp(float x) {
 #ifdef __CUDA_ARCH__
-    return __expf(x);
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+    return y;
 #else
     return std::exp(x);
 #endif
 }
-PLAIT_BOTH float fast_divide(float a, float b) {
+/// 1 / x for normal numbers.
+PLAIT_BOTH float fast_reciprocal(float x) {
 #ifdef __CUDA_ARCH__
-    return __fdividef(a, b);
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 #else
-    return a / b;
+    return 1.0f / x;
 #endif
 }
 /// 2^n for n in [-126, 127].
@@ -33,22 +48,22 @@ PLAIT_BOTH float power_of_two(int n) {
 /// 1 / (1 + exp(-x)), without overflow or loss for large |x|.
 PLAIT_BOTH float sigmoid(float x) {
     float e = fast_exp(-fabsf(x));
-    return fast_divide(x >= 0.0f ? 1.0f : e, 1.0f + e);
+    return (x >= 0.0f ? 1.0f : e) * fast_reciprocal(1.0f + e);
 }
 PLAIT_BOTH float silu(float x) { return x * sigmoid(x); }
 PLAIT_BOTH float silu_derivative(float x) {
     float s = sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    return s * fused(x, 1.0f - s, 1.0f);
 }
 /// The tanh form: x / 2 * (1 + tanh(u)) = x * sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3).
 PLAIT_BOTH float gelu(float x) {
     constexpr float a = 1.5957691216057308f, b = static_cast<float>(1.5957691216057308 * 0.044715);
-    return x * sigmoid(x * (a + b * x * x));
+    return x * sigmoid(x * fused(b * x, x, a));
 }
 PLAIT_BOTH float gelu_derivative(float x) {
     constexpr float a = 1.5957691216057308f, b = static_cast<float>(1.5957691216057308 * 0.044715);
-    float z = x * x, s = sigmoid(x * (a + b * z));
-    return s + x * s * (1.0f - s) * (a + 3.0f * b * z);
+    float z = x * x, s = sigmoid(x * fused(b, z, a));
+    return fused(x * s * (1.0f - s), fused(3.0f * b, z, a), s);
 }
 
 /// x^n for n >= 0, by squaring: a relative error of some 2^-47 for n up to a million.
@@ -115,33 +130,32 @@ PLAIT_BOTH int exponent_above(float m) {
     return e;
 }
 
-/// x / 2^n to the nearest integer, ties to even; n >= 0.
-PLAIT_BOTH std::int64_t shifted_down(std::int64_t x, int n) {
-    if (n == 0) return x;
-    if (n > 62) return 0;  // |x| < 2^62 is less than half
-    std::int64_t whole = x >> n, rest = x - (whole << n), half = std::int64_t{1} << (n - 1);
-    return whole + (rest > half || (rest == half && (whole & 1)));
-}
+/// The two words of `Squares` (ops/gradient_norm.hpp) for each |g| < 2^e, in f64: v = g^2 * 2^(bits - 2 e) is
+/// exact, and v + 2^52 + 2^51 has in its last bits v rounded to the nearest integer, ties to even. Integers
+/// would take many more instructions, and a GPU for training has half as many f64 ones a clock as f32 ones.
+class SquareWords {
+  public:
+    /// What `add` adds too much, whatever g is.
+    static constexpr std::uint64_t surplus = 0x4338000000000000;
 
-struct SquareWords {
-    std::int64_t hi, lo;
-};
-/// The two words of `Squares` (ops/gradient_norm.hpp) for one |g| < 2^e. By integers, exactly, as GPUs are
-/// slow at f64: g = mantissa * 2^k, so v = mantissa^2 * 2^(2 (k - e) + bits).
-PLAIT_BOTH SquareWords square_words(float g, int e, int bits) {
-    auto u = magnitude_bits(g);
-    int exponent = static_cast<int>(u >> 23);
-    std::int64_t mantissa = exponent ? (u & 0x7fffffu) | 0x800000u : u;
-    int k = (exponent ? exponent : 1) - 150;
-    std::int64_t square = mantissa * mantissa;  // < 2^48
-    int down = 2 * (e - k) - bits;              // v = square / 2^down
-    if (down <= 0) return {square << -down, 0};
-    std::int64_t hi = shifted_down(square, down);
-    if (down >= bits) {
-        std::int64_t rest = down > 62 ? square : square - (hi << down);
-        return {hi, shifted_down(rest, down - bits)};
+    PLAIT_BOTH SquareWords(int e, int bits) : scale_(power(bits - 2 * e)), unit_(power(bits)) {}
+
+    PLAIT_BOTH void add(float g, std::uint64_t& hi, std::uint64_t& lo) const {
+        double square = static_cast<double>(g) * static_cast<double>(g);
+        double whole = ::fma(square, scale_, shift);
+        double rest = ::fma(square, scale_, -(whole - shift));
+        hi += __builtin_bit_cast(std::uint64_t, whole);
+        lo += __builtin_bit_cast(std::uint64_t, ::fma(rest, unit_, shift));
     }
-    return {hi, (square - (hi << down)) << (bits - down)};
-}
+
+  private:
+    static constexpr double shift = 0x1.8p52;
+    /// 2^n, a normal number.
+    PLAIT_BOTH static double power(int n) {
+        return __builtin_bit_cast(double, static_cast<std::uint64_t>(n + 1023) << 52);
+    }
+
+    double scale_, unit_;
+};
 
 }  // namespace plait::cuda

@@ -91,6 +91,14 @@ class Pack {
         else return __builtin_bit_cast(float, j % 2 ? words_[j / 2] & 0xffff0000u : words_[j / 2] << 16);
     }
 
+    /// nvcc forgets what it made of the elements, which else stays in registers for their next use.
+    PLAIT_DEVICE void forget() {
+#ifdef __CUDA_ARCH__
+        PLAIT_UNROLL
+        for (int j = 0; j < words; ++j) asm("" : "+r"(words_[j]));
+#endif
+    }
+
   private:
     static constexpr int per_word = 4 / static_cast<int>(sizeof(T)), words = n / per_word,
                          step = words < 4 ? words : 4;

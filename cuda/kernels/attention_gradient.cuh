@@ -31,7 +31,7 @@ struct AttentionDelta {
                 auto x = Pack<T>::load(out + row * s.dim + d, s.dim - d, wide),
                      y = Pack<T>::load(dout + row * s.dim + d, s.dim - d, wide);
                 PLAIT_UNROLL
-                for (int j = 0; j < lanes; ++j) sum += x[j] * y[j];
+                for (int j = 0; j < lanes; ++j) sum = fused(x[j], y[j], sum);
             }
             PLAIT_UNROLL
             for (int mask = warp_size / 2; mask > 0; mask /= 2) sum += block.shuffle_xor(sum, mask);

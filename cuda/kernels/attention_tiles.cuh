@@ -104,7 +104,7 @@ struct AttentionTiles {
                     auto u = four(left + r * padded_depth + l);
                     PLAIT_UNROLL
                     for (int i = 0; i < 4; ++i) PLAIT_UNROLL
-                    for (int c = 0; c < 4; ++c) s[r][c] += u.at[i] * v[c].at[i];
+                    for (int c = 0; c < 4; ++c) s[r][c] = fused(u.at[i], v[c].at[i], s[r][c]);
                 }
             }
         }
@@ -146,7 +146,7 @@ struct AttentionTiles {
                     auto v = four(right + (l + i) * columns + 64 * c);
                     PLAIT_UNROLL
                     for (int r = 0; r < own; ++r) PLAIT_UNROLL
-                    for (int k = 0; k < 4; ++k) sums[r][c][k] += u[r].at[i] * v.at[k];
+                    for (int k = 0; k < 4; ++k) sums[r][c][k] = fused(u[r].at[i], v.at[k], sums[r][c][k]);
                 }
             }
         }

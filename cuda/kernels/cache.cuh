@@ -137,7 +137,7 @@ struct CacheAttention {
                 auto x = Pack<K>::load(v + from + key * stride + column, dim - column, wide);
                 float p = fast_exp(shared.score[key] - most);
                 PLAIT_UNROLL
-                for (int j = 0; j < lanes; ++j) sum[j] += p * x[j];
+                for (int j = 0; j < lanes; ++j) sum[j] = fused(p, x[j], sum[j]);
             }
         }
         PLAIT_UNROLL
@@ -162,7 +162,7 @@ struct CacheAttention {
                 auto x = Pack<K>::load(k + from + key * stride + d, dim - d, wide);
                 PLAIT_UNROLL
                 for (int j = 0; j < lanes; ++j)
-                    if (d + j < dim) dot += x[j] * shared.query[d + j];
+                    if (d + j < dim) dot = fused(x[j], shared.query[d + j], dot);
             }
             PLAIT_UNROLL
             for (int mask = team / 2; mask > 0; mask /= 2) dot += block.shuffle_xor(dot, mask);

@@ -29,8 +29,8 @@ struct Embedding {
         auto step = static_cast<std::int64_t>(block.blocks()) * threads;
         for (auto i = static_cast<std::int64_t>(block.index()) * threads + block.thread(); i < count * parts;
              i += step) {
-            auto at = i / parts;
-            int column = static_cast<int>(i % parts) * lanes, left = dim - column;
+            auto at = quotient(i, parts);
+            int column = static_cast<int>(i - at * parts) * lanes, left = dim - column;
             std::int64_t token = tokens[at], row = token - origin;
             if (token < 0 || token >= vocab) {
                 block.atomic_max(fault, static_cast<std::uint32_t>(at + 1));

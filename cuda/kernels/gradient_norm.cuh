@@ -2,6 +2,7 @@
 
 #include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
+#include "cuda/device/team.cuh"
 #include "cuda/kernels/many.cuh"
 
 namespace plait::cuda {
@@ -21,13 +22,13 @@ template <class T>
 struct MaxAbsolute {
     static constexpr char const* name = "max_absolute";
     static constexpr int threads = 256, lanes = Pack<T>::lanes;
-    using Shared = NoShared;
+    using Shared = TeamValues<std::uint32_t, threads>;
 
     Many<Gradient<T, std::uint32_t>, 1000, 8192> gradients;
 
     std::int64_t blocks() const { return gradients.blocks; }
 
-    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
+    PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
         auto const& one = gradients.of_block(block.index());
         auto begin = static_cast<std::int64_t>(block.index() - one.first) * gradients.part;
         int count = static_cast<int>(smaller<std::int64_t>(gradients.part, one.n - begin));
@@ -42,12 +43,8 @@ struct MaxAbsolute {
                 largest = largest < bits ? bits : largest;
             }
         }
-        PLAIT_UNROLL
-        for (int mask = warp_size / 2; mask > 0; mask /= 2) {
-            auto other = block.shuffle_xor(largest, mask);
-            largest = largest < other ? other : largest;
-        }
-        if (block.thread() % warp_size == 0) block.atomic_max(one.out, largest);
+        largest = team_fold<Largest>(block, shared, largest, true);
+        if (block.thread() == 0) block.atomic_max(one.out, largest);
     }
 };
 
@@ -58,7 +55,7 @@ struct Squares {
     static constexpr char const* name = "squares";
     static constexpr int threads = 256, lanes = Pack<T>::lanes, warps = threads / warp_size;
     struct Shared {
-        std::int64_t hi[warps], lo[warps];
+        std::uint64_t hi[warps], lo[warps];
     };
 
     float const* m;  // at least every |g|
@@ -76,15 +73,13 @@ struct Squares {
         int count = static_cast<int>(smaller<std::int64_t>(gradients.part, one.n - begin));
         T const* from = one.g + begin;
         bool wide = aligned(from);
-        std::int64_t hi = 0, lo = 0;
+        SquareWords words(e, bits);
+        std::uint64_t hi = 0, lo = 0;
         for (int i = block.thread() * lanes; i < count; i += threads * lanes) {
             auto g = Pack<T>::load(from + i, count - i, wide);
             PLAIT_UNROLL
-            for (int j = 0; j < lanes; ++j) {
-                auto words = square_words(g[j], e, bits);
-                hi += words.hi;
-                lo += words.lo;
-            }
+            for (int j = 0; j < lanes; ++j) words.add(g[j], hi, lo);
+            hi -= lanes * SquareWords::surplus, lo -= lanes * SquareWords::surplus;
         }
         PLAIT_UNROLL
         for (int mask = warp_size / 2; mask > 0; mask /= 2) {
@@ -97,10 +92,10 @@ struct Squares {
         }
         block.barrier();
         if (block.thread() >= 2) return;
-        auto const& words = block.thread() ? shared.lo : shared.hi;
-        std::int64_t total = 0;
-        for (auto word : words) total += word;
-        block.atomic_add(one.out + block.thread(), total);
+        auto const& parts = block.thread() ? shared.lo : shared.hi;
+        std::uint64_t total = 0;
+        for (auto part : parts) total += part;
+        block.atomic_add(one.out + block.thread(), static_cast<std::int64_t>(total));
     }
 };
 

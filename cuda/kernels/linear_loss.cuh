@@ -27,7 +27,7 @@ struct LossClasses {
 template <class G>
 struct LinearLossRows {
     static constexpr char const* name = "linear_loss_rows";
-    static constexpr int threads = 512, lanes = Pack<G>::lanes;
+    static constexpr int threads = 1024, blocks_per_sm = 2, lanes = Pack<G>::lanes;
     using Row = LogSumExp<float, threads>;
     using Shared = typename Row::Shared;
 
@@ -59,7 +59,8 @@ struct LinearLossRows {
                     nll[row] = at < 0 ? 0.0f : log_sum - at_target;
                 }
             }
-            if (dnll) write_gradient(block, x, wide, log_sum, at, target < 0 ? 0.0f : dnll[row]);
+            bool counts = target >= 0 && target < classes.all;
+            if (dnll) write_gradient(block, x, wide, log_sum, at, counts ? dnll[row] : 0.0f);
         }
     }
 
@@ -73,11 +74,7 @@ struct LinearLossRows {
             int i = start + block.thread() * lanes;
             auto v = Pack<float, lanes>::load(i < columns ? x + i : x, columns - i, wide);
             float dx[lanes];
-            PLAIT_UNROLL
-            for (int j = 0; j < lanes; ++j) {
-                float p = i + j < classes.counted ? fast_exp(v[j] - log_sum) : 0.0f;
-                dx[j] = (i + j == at ? p - 1.0f : p) * d;
-            }
+            loss_gradient(v, i, classes.counted, at, log_sum, d, dx);
             if constexpr (sizeof(G) < sizeof(float)) block.barrier();
             if (i < columns) Pack<G>(dx).store(to + i, columns - i, wide);
         }

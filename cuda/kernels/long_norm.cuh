@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
 #include "cuda/device/reduce.cuh"
 
@@ -44,7 +45,8 @@ struct LongNormForward {
                     v.store(sum + first + at, columns - at, wide);
                 }
                 PLAIT_UNROLL
-                for (int j = 0; j < lanes; ++j) total[0] += centred ? v[j] : v[j] * v[j];
+                for (int j = 0; j < lanes; ++j)
+                    total[0] = centred ? total[0] + v[j] : fused(v[j], v[j], total[0]);
             }
             team_sum<threads>(block, shared, total);
             float middle = 0;
@@ -56,7 +58,7 @@ struct LongNormForward {
                     PLAIT_UNROLL
                     for (int j = 0; j < lanes; ++j) {
                         float d = at + j < columns ? v[j] - middle : 0.0f;
-                        total[0] += d * d;
+                        total[0] = fused(d, d, total[0]);
                     }
                 }
                 team_sum<threads>(block, shared, total);
@@ -112,7 +114,7 @@ struct LongNormSums {
                  in = Pack<T>::load(x + row * columns + at, left, wide);
             PLAIT_UNROLL
             for (int j = 0; j < lanes; ++j) {
-                added[0][j] += up[j] * ((in[j] - middle) * scale);
+                added[0][j] = fused(up[j], (in[j] - middle) * scale, added[0][j]);
                 if constexpr (centred) added[1][j] += up[j];
             }
         }
@@ -165,7 +167,7 @@ struct LongNormBackward {
                 PLAIT_UNROLL
                 for (int j = 0; j < lanes; ++j) {
                     float through = up[j] * g[j];
-                    means[0] += through * ((in[j] - middle) * scale);
+                    means[0] = fused(through, (in[j] - middle) * scale, means[0]);
                     if constexpr (centred) means[1] += through;
                 }
             }

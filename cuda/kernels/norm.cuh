@@ -1,9 +1,16 @@
 #pragma once
 
+#include "cuda/device/math.cuh"
 #include "cuda/device/pack.cuh"
 #include "cuda/device/reduce.cuh"
 
 namespace plait::cuda {
+
+template <class P, int n>
+PLAIT_DEVICE void forget(P (&packs)[n]) {
+    PLAIT_UNROLL
+    for (int k = 0; k < n; ++k) packs[k].forget();
+}
 
 /// Layer norm (`centred`) or RMS norm of rows, of x or of x + residual: ops/norm.hpp. Rows are held in
 /// registers from their only read, by a `team`: a warp (32) for short rows, the whole block (256) for long
@@ -38,24 +45,19 @@ struct NormForward {
              row += step) {
             auto first = row * columns;
             Pack<T> held[packs];
+            PLAIT_UNROLL
+            for (int k = 0; k < packs; k += ahead) {
+                load(x + first, k, lane, wide, held);
+                if (residual) add_residual(first, k, lane, wide, held);
+            }
             float total[1] = {0};
             PLAIT_UNROLL
-            for (int k = 0; k < packs; ++k) {
-                int at = (k * team + lane) * lanes, left = columns - at;
-                held[k] = Pack<T>();
-                if (left <= 0) continue;
-                held[k] = Pack<T>::load(x + first + at, left, wide);
-                if (residual) {
-                    auto other = Pack<T>::load(residual + first + at, left, wide);
-                    float v[lanes];
-                    PLAIT_UNROLL
-                    for (int j = 0; j < lanes; ++j) v[j] = held[k][j] + other[j];
-                    held[k] = Pack<T>(v);  // rounded as it is stored
-                    held[k].store(sum + first + at, left, wide);
-                }
-                PLAIT_UNROLL
-                for (int j = 0; j < lanes; ++j) total[0] += centred ? held[k][j] : held[k][j] * held[k][j];
+            for (int k = 0; k < packs; ++k) PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) {
+                float v = held[k][j];  // 0 beyond the row
+                total[0] = centred ? total[0] + v : fused(v, v, total[0]);
             }
+            forget(held);
             team_sum<team>(block, shared, total);
             float middle = 0;
             if constexpr (centred) {
@@ -67,9 +69,10 @@ struct NormForward {
                     PLAIT_UNROLL
                     for (int j = 0; j < lanes; ++j) {
                         float v = j < left ? held[k][j] - middle : 0.0f;
-                        total[0] += v * v;
+                        total[0] = fused(v, v, total[0]);
                     }
                 }
+                forget(held);
                 team_sum<team>(block, shared, total);
                 if (lane == 0) mean[row] = middle;
             }
@@ -85,11 +88,41 @@ struct NormForward {
                 float v[lanes];
                 PLAIT_UNROLL
                 for (int j = 0; j < lanes; ++j) {
-                    v[j] = (held[k][j] - middle) * scale * g[j];
-                    if constexpr (centred) v[j] += b[j];
+                    v[j] = (held[k][j] - middle) * scale;
+                    v[j] = centred ? fused(v[j], g[j], b[j]) : v[j] * g[j];
                 }
                 Pack<T>(v).store(y + first + at, left, wide);
             }
+        }
+    }
+
+  private:
+    static constexpr int ahead = 4;  // packs of x and the residual that are on their way together
+
+    /// Packs [from, from + ahead).
+    template <int n>
+    PLAIT_DEVICE void load(T const* row, int from, int lane, bool wide, Pack<T> (&to)[n]) const {
+        PLAIT_UNROLL
+        for (int k = from; k < from + ahead; ++k) {
+            int at = (k * team + lane) * lanes, left = columns - at;
+            to[k % n] = Pack<T>();
+            if (left > 0) to[k % n] = Pack<T>::load(row + at, left, wide);
+        }
+    }
+    /// Adds the residual's, rounded as they are stored.
+    PLAIT_DEVICE void add_residual(std::int64_t first, int from, int lane, bool wide,
+                                   Pack<T> (&to)[packs]) const {
+        Pack<T> other[ahead];
+        load(residual + first, from, lane, wide, other);
+        PLAIT_UNROLL
+        for (int k = from; k < from + ahead; ++k) {
+            int at = (k * team + lane) * lanes, left = columns - at;
+            if (left <= 0) continue;
+            float v[lanes];
+            PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) v[j] = to[k][j] + other[k - from][j];
+            to[k] = Pack<T>(v);
+            to[k].store(sum + first + at, left, wide);
         }
     }
 };
@@ -102,8 +135,10 @@ struct NormBackward {
     static constexpr int threads = 256, teams = threads / team;
     static constexpr int lanes = Pack<T>::lanes, sums = centred ? 2 : 1;  // dgain, dbias
     static constexpr std::int64_t longest = static_cast<std::int64_t>(team) * packs * lanes;
-    // For fewer ptxas sees by itself how many fit; here it would spill to fit three.
-    static constexpr int blocks_per_sm = sums * packs * lanes <= 16 ? 2 : 0;
+    // For others ptxas sees by itself how many fit; here it would spill to fit three, or fit one.
+    static constexpr int blocks_per_sm = packs * static_cast<int>(sizeof(Pack<T>)) <= 48 ? 2 : 0;
+    // Whether registers hold the residual too, which else is read late.
+    static constexpr bool holds_residual = packs * static_cast<int>(sizeof(Pack<T>)) <= 64;
     using Shared = WarpSums<team, sums>;
 
     T const* dy;        // [rows, columns]
@@ -135,24 +170,32 @@ struct NormBackward {
         for (auto row = index * each; row < smaller(rows, (index + 1) * each); ++row) {
             auto first = row * columns;
             float middle = centred ? mean[row] : 0.0f, scale = rstd[row];
-            Pack<T> up[packs], in[packs];
+            Pack<T> up[packs], in[packs], extra[packs];
+            PLAIT_UNROLL
+            for (int k = 0; k < packs; ++k) {  // all on their way together
+                int at = (k * team + lane) * lanes, left = columns - at;
+                extra[k] = Pack<T>();
+                if (left <= 0) continue;
+                up[k] = Pack<T>::load(dy + first + at, left, wide);
+                in[k] = Pack<T>::load(x + first + at, left, wide);
+                if (holds_residual && residual) extra[k] = Pack<T>::load(residual + first + at, left, wide);
+            }
             float means[sums] = {};  // of dy gain xhat, and of dy gain
             PLAIT_UNROLL
             for (int k = 0; k < packs; ++k) {
                 int at = (k * team + lane) * lanes, left = columns - at;
                 if (left <= 0) continue;
-                up[k] = Pack<T>::load(dy + first + at, left, wide);
-                in[k] = Pack<T>::load(x + first + at, left, wide);
                 auto g = Pack<float, lanes>::load(gain + at, left, wide);
                 PLAIT_UNROLL
                 for (int j = 0; j < lanes; ++j) {
                     float through = up[k][j] * g[j], xhat = (in[k][j] - middle) * scale;
-                    means[0] += through * xhat;
+                    means[0] = fused(through, xhat, means[0]);
                     if constexpr (centred) means[1] += through;
-                    added[0][k][j] += up[k][j] * xhat;
+                    added[0][k][j] = fused(up[k][j], xhat, added[0][k][j]);
                     if constexpr (centred) added[1][k][j] += up[k][j];
                 }
             }
+            forget(up), forget(in);
             team_sum<team>(block, shared, means);
             float slope = means[0] / static_cast<float>(columns), shift = 0;
             if constexpr (centred) shift = means[1] / static_cast<float>(columns);
@@ -161,14 +204,12 @@ struct NormBackward {
                 int at = (k * team + lane) * lanes, left = columns - at;
                 if (left <= 0) continue;
                 auto g = Pack<float, lanes>::load(gain + at, left, wide);
-                Pack<T> extra;
-                if (residual) extra = Pack<T>::load(residual + first + at, left, wide);
+                if (!holds_residual && residual) extra[k] = Pack<T>::load(residual + first + at, left, wide);
                 float v[lanes];
                 PLAIT_UNROLL
                 for (int j = 0; j < lanes; ++j) {
                     float xhat = (in[k][j] - middle) * scale;
-                    v[j] = scale * (up[k][j] * g[j] - shift - xhat * slope);
-                    if (residual) v[j] += extra[j];
+                    v[j] = fused(scale, fused(up[k][j], g[j], -shift) - xhat * slope, extra[k][j]);
                 }
                 Pack<T>(v).store(dx + first + at, left, wide);
             }

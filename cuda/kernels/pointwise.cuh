@@ -47,7 +47,7 @@ struct BinaryMap {
              i += step) {
             std::int64_t row = 0, column = i * lanes, at[2] = {0, 0};
             if (rows > 1) {
-                row = Strides<2>::quotient(i, width);
+                row = quotient(i, width);
                 column = (i - row * width) * lanes;
                 outer.find(row, at);
             }
@@ -144,7 +144,8 @@ struct Pointwise {
         std::int64_t step = static_cast<std::int64_t>(block.blocks()) * threads;
         for (auto i = static_cast<std::int64_t>(block.index()) * threads + block.thread(); i < n; i += step) {
             if (function == PointFunction::index) {
-                y.store(i, origin + Strides<3>::quotient(i, inner) % size);
+                auto at = quotient(i, inner);
+                y.store(i, origin + at - quotient(at, size) * size);
                 continue;
             }
             std::int64_t at[3] = {0, 0, 0};

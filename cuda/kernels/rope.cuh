@@ -24,8 +24,8 @@ struct RopeAngles {
         auto step = static_cast<std::int64_t>(block.blocks()) * threads;
         for (auto i = static_cast<std::int64_t>(block.index()) * threads + block.thread(); i < rows * count;
              i += step) {
-            auto row = i / count;
-            int column = static_cast<int>(i % count);
+            auto row = quotient(i, count);
+            int column = static_cast<int>(i - row * count);
             auto position = positions ? static_cast<std::int64_t>(positions[row]) : row;
             auto turn = cos_sin(static_cast<double>(position) * frequency[column]);
             float* to = table + (row * half + first + column) * 2;
@@ -62,10 +62,9 @@ struct Rope {
         auto step = static_cast<std::int64_t>(block.blocks()) * threads;
         for (auto i = static_cast<std::int64_t>(block.index()) * threads + block.thread(); i < tokens * parts;
              i += step) {
-            auto token = i / parts;
-            int at = static_cast<int>(i % parts) * lanes, left = half - at;
-            auto turn =
-                Pack<float, 2 * lanes>::load(table + (token % table_rows * half + at) * 2, 2 * left, wide);
+            auto token = quotient(i, parts), row = token - quotient(token, table_rows) * table_rows;
+            int at = static_cast<int>(i - token * parts) * lanes, left = half - at;
+            auto turn = Pack<float, 2 * lanes>::load(table + (row * half + at) * 2, 2 * left, wide);
             for (int h = 0; h < heads; ++h) {
                 T const* from = x + token * x_stride + h * dim + at;
                 T* to = y + token * y_stride + h * dim + at;

@@ -48,14 +48,16 @@ PLAIT_DEVICE Words<4> combined(Words<4> const& a, Words<4> const& b, bool max) {
     }
 }
 
+/// Levels of a TreeSum, a pack of registers each.
+inline constexpr int few_levels = 3, most_levels = 11;
+
 /// The combination of what `ranks` ranks have, element by element, by the tree of ordered_combine
 /// (plait/comm/ordered.hpp), to the bit: what this rank has lies at `own`, that of another rank r at
-/// `rows` + r * stride. `out` may be `own`.
-template <class T>
+/// `rows` + r * stride. `out` may be `own`. There are fewer than 4 * 2^levels ranks.
+template <class T, int levels>
 struct TreeSum {
     static constexpr char const* name = "tree_sum";
     static constexpr int threads = 256, lanes = Lanes<T>::n, blocks_per_sm = 2;
-    static constexpr int levels = 11;  // above four ranks: fewer than 2^13 of them
     using Shared = NoShared;
 
     T const* rows;

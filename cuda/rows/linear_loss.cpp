@@ -12,15 +12,17 @@ namespace {
 /// Sizes and scratch of a chunked loss. Logits are f32, [chunk, stride] in the workspace; their gradient, of
 /// the operands' dtype, takes their place.
 struct LinearLoss {
-    std::int64_t tokens, dim, vocab, chunk;
+    static constexpr std::int64_t tile = 64;
+    std::int64_t tokens, dim, vocab, chunk;  // vocab: classes that products have
     DType type;
 
-    /// Only the first `classes` rows of w are read where that is not 0, as if there were no others. A block
-    /// of a divided vocabulary may count fewer: its rows of padding are zeros, and products take them along.
+    /// Only the first `classes` rows of w count where that is not 0. Products take a tile's rest of padding
+    /// along, as sizes that are no multiple of one are slow: its rows are finite numbers, its logits are left
+    /// out of every sum, and its gradients are exact zeros. A block of a divided vocabulary may count fewer.
     LinearLoss(Meta const& x, Meta const& w, std::int64_t chunk_tokens, std::int64_t classes)
         : tokens(rows_of(x.shape)),
           dim(columns_of(x.shape)),
-          vocab(classes > 0 ? std::min(classes, w.shape[0]) : w.shape[0]),
+          vocab(classes > 0 ? std::min((classes + tile - 1) / tile * tile, w.shape[0]) : w.shape[0]),
           chunk(std::max<std::int64_t>(1, std::min(chunk_tokens, tokens))),
           type(x.dtype) {}
 

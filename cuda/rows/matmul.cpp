@@ -22,9 +22,15 @@ Multiplication product_of(ProductForm form, Buffer const& a, Buffer const& b) {
     return p;
 }
 
-/// Rows at a time of a bf16 sum of several products, which is made in f32: as many as stay in the L2 cache.
-std::int64_t rows_at_once(std::int64_t n) {
-    return std::max<std::int64_t>(256, (8 << 20) / std::max<std::int64_t>(n, 1));
+/// Rows at a time of a bf16 sum of several products, which is made in f32: about as many as stay in the L2
+/// cache, in equal runs, of which the last is at least half of one, as a sliver costs a GPU a run's time.
+std::int64_t rows_at_once(std::int64_t rows, std::int64_t n) {
+    constexpr std::int64_t tile = 128;
+    auto const most = std::max<std::int64_t>(2 * tile, (8 << 20) / std::max<std::int64_t>(n, 1));
+    if (rows <= most) return std::max<std::int64_t>(rows, 1);
+    auto run = pieces(pieces(rows, pieces(rows, most)), tile) * tile;
+    while (rows % run != 0 && rows % run < run / 2) run += tile;
+    return std::min(run, rows);
 }
 
 /// Whether a sum of products needs f32 scratch, so that it is rounded once.
@@ -59,9 +65,9 @@ void product(KernelCall const& call) {
     want_computable(call, call.in[0].meta.dtype);
     bool const add = call.accumulate & 1, wide = is_wide(op, y.meta.dtype);
     auto const n = columns_of(y.meta.shape), rows = rows_of(y.meta.shape);
-    auto const run = wide ? rows_at_once(n) : std::max<std::int64_t>(rows, 1);
+    auto const run = wide ? rows_at_once(rows, n) : std::max<std::int64_t>(rows, 1);
     auto* const sum = call.workspace;
-    auto* const scratch = sum + (wide ? padded(bytes_of(f32, std::min(rows, run) * n)) : 0);
+    auto* const scratch = sum + (wide ? padded(bytes_of(f32, run * n)) : 0);
     for (std::int64_t first = 0; first < rows; first += run) {
         auto const count = std::min(run, rows - first);
         auto* const to = y.data + bytes_of(y.meta.dtype, first * n);
@@ -89,8 +95,7 @@ std::int64_t product_workspace(AnyOp const& op, Metas const& in, Metas const& ou
     bool nothing = false;  // some term sums over nothing
     for (std::size_t i = 0; i < in.size(); i += 2) nothing = nothing || in[i].elements() == 0;
     auto bytes = multiply_bytes(rows, n, nothing ? 0 : 1);
-    return bytes +
-           (is_wide(o, out[0].dtype) ? padded(bytes_of(f32, std::min(rows, rows_at_once(n)) * n)) : 0);
+    return bytes + (is_wide(o, out[0].dtype) ? padded(bytes_of(f32, rows_at_once(rows, n) * n)) : 0);
 }
 
 void linear(KernelCall const& call) {

@@ -34,10 +34,13 @@ void with_forward(std::int64_t columns, F&& f) {
 }
 template <class T, bool centred, class F>
 void with_backward(std::int64_t columns, F&& f) {
-    constexpr int one = sizeof(T) / 2;  // packs of f32 hold half as many columns
+    constexpr int one = sizeof(T) / 2;                    // packs of f32 hold half as many columns
+    using Narrow = NormBackward<Bf16, centred, warp, 3>;  // twice as many rows at a time
     using Short = NormBackward<T, centred, warp, 4 * one>;
     using Middle = NormBackward<T, centred, whole_block, 2 * one>;
     using Large = NormBackward<T, centred, whole_block, 4 * one>;
+    if constexpr (one == 1)
+        if (columns <= Narrow::longest) return f.template operator()<Narrow>();
     if (columns <= Short::longest) f.template operator()<Short>();
     else if (columns <= Middle::longest) f.template operator()<Middle>();
     else if (columns <= Large::longest) f.template operator()<Large>();

@@ -110,8 +110,8 @@ void check_backward(Rows const& r) {
     same(got, wanted_gradient(in, centred, r.residual));
 }
 
-Rows const shapes[] = {{1, 1, false, 0},   {5, 7, true, 0},     {9, 33, false, 1}, {11, 256, true, 0},
-                       {3, 1000, true, 0}, {3, 1000, false, 1}, {2, 1024, true, 1}};
+Rows const shapes[] = {{1, 1, false, 0},  {5, 7, true, 0},    {9, 33, false, 1},   {11, 256, true, 0},
+                       {9, 768, true, 0}, {3, 1000, true, 0}, {3, 1000, false, 1}, {2, 1024, true, 1}};
 
 template <class T, bool centred>
 void check_all_forward(Rows const& r) {
@@ -122,6 +122,7 @@ void check_all_forward(Rows const& r) {
 template <class T, bool centred>
 void check_all_backward(Rows const& r) {
     constexpr int one = sizeof(T) / 2;
+    if (r.columns <= 768) check_backward<gpu::NormBackward<T, centred, 32, 3 * one>, T, centred>(r);
     check_backward<gpu::NormBackward<T, centred, 32, 4 * one>, T, centred>(r);
     check_backward<gpu::NormBackward<T, centred, 256, 2 * one>, T, centred>(r);
     check_backward<gpu::LongNormBackward<T, centred>, T, centred>(r);

@@ -21,9 +21,10 @@ struct Inputs {
           targets(integers({s.tokens}, -1, s.classes ? s.classes : s.vocab)),
           dnll(f32, {s.tokens}, 3) {
         for (std::int64_t i = 0; i < s.tokens; i += 5) targets.set(i, -1 - static_cast<double>(i));
-        // Nobody may read rows of padding who has the whole vocabulary.
+        // Rows of padding count for nothing, and from the next multiple of 64 on nobody may read them.
+        auto const tile = (s.classes + 63) / 64 * 64 * s.dim;
         for (auto i = s.classes ? s.classes * s.dim : w.size(); i < w.size(); ++i)
-            w.set(i, std::numeric_limits<double>::quiet_NaN());
+            w.set(i, i < tile ? 30.0 : std::numeric_limits<double>::quiet_NaN());
     }
 };
 
@@ -43,12 +44,12 @@ TEST_CASE("a GPU's products of any form, terms and sizes") {
     for (auto t : {f32, bf16})
         for (auto form : {ProductForm::nt, ProductForm::nn, ProductForm::tn})
             for (auto [m, n, k, terms] : {std::array<std::int64_t, 4>{5, 7, 3, 1},
-                                          {257, 32800, 1, 2},
+                                          {385, 32769, 1, 2},
                                           {9, 4, 0, 2},
                                           {0, 3, 2, 1},
                                           {1, 33, 40, 2}}) {
                 // The one that is cut into rows, a sum of products in bf16.
-                if (m == 257 && (form != ProductForm::nt || t != bf16)) continue;
+                if (m == 385 && (form != ProductForm::nt || t != bf16)) continue;
                 CAPTURE(plait::name_of(t), plait::name_of(form), m, n, k, terms);
                 std::vector<Numbers> in;
                 for (std::int64_t i = 0; i < terms; ++i) {
@@ -96,8 +97,8 @@ TEST_CASE("a GPU's products with GELU's gradient, of any sizes and starts") {
 
 TEST_CASE("a GPU's chunked loss") {
     for (auto t : {f32, bf16})
-        for (auto const& s :
-             {Sizes{1, 4, 3, 1024}, Sizes{5, 16, 33, 2}, Sizes{3, 20, 4201, 2}, Sizes{7, 8, 40, 4, 29}}) {
+        for (auto const& s : {Sizes{1, 4, 3, 1024}, Sizes{5, 16, 33, 2}, Sizes{3, 20, 4201, 2},
+                              Sizes{7, 8, 40, 4, 29}, Sizes{6, 8, 140, 4, 69}}) {
             CAPTURE(plait::name_of(t), s.tokens, s.dim, s.vocab, s.chunk);
             Inputs in(t, s);
             plait::LinearCrossEntropy loss{s.chunk, s.classes};

@@ -52,6 +52,15 @@ TEST_CASE("tokens and targets that are none are told") {
     REQUIRE(fault == 2);
     REQUIRE(nll[1] == 0);
     for (int i = 8; i < 16; ++i) REQUIRE(logits[i] == 0);
+
+    fault = 0;
+    Memory<float> chunk(Numbers(plait::f32, {3, 8}, 1));
+    gpu::LinearLossRows<float> linear{chunk.get(), targets, nullptr, dnll, nll, lse,
+                                      &fault,      3,       0,       8,    8,   {0, 7, 8, 7}};
+    gpu::launch(linear, linear.blocks());
+    REQUIRE(fault == 2);
+    REQUIRE(nll[1] == 0);
+    for (int i = 0; i < 24; ++i) REQUIRE((chunk[i] != 0) == (i / 8 != 1 && i % 8 < 7));
 }
 
 TEMPLATE_TEST_CASE("cross-entropy and its gradient in place", "", float, gpu::Bf16) {

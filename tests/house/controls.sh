@@ -92,6 +92,21 @@ resources 1 "$entry    0 bytes stack frame, 4 bytes spill stores, 4 bytes spill 
 resources 1 "$entry    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 200 registers\n"
 resources 1 "nothing\n"
 
+# accesses CODE PTX: the exit code of the check of what nvcc made
+accesses() {
+    plant kernels.ptx "$2"
+    local code=0
+    bash "$house/../../cuda/accesses.sh" "$tree" --check >/dev/null || code=$?
+    ((code == $1)) || { echo "accesses gives $code, not $1, for: $2"; failures=1; }
+    rm "$tree/kernels.ptx"
+}
+entry='.visible .entry _ZN5plait4cuda3runINS0_%sEEEvT_(\n'
+accesses 0 "${entry/\%s/10ColumnSums}\tadd.rn.f32 %f1, %f2, %f3;\n\tst.global.f32 [%rd1], %f1;\n"
+accesses 1 "${entry/\%s/10ColumnSums}\tadd.f32 %f1, %f2, %f3;\n\tst.global.f32 [%rd1], %f1;\n"
+accesses 1 "${entry/\%s/10ColumnSums}\tmul.f64 %fd1, %fd2, %fd3;\n"
+accesses 0 "${entry/\%s/8RoundSum}\tst.global.v4.b32 [%rd1], {%r1, %r2, %r3, %r4};\n"
+accesses 1 "${entry/\%s/8RoundSum}\tst.global.b32 [%rd1], %r1;\n"
+
 compile_fail=$house/../compile_fail/check.sh
 compiler=${CXX:-c++}
 reject() { plant "$1" "$2" && ! bash "$compile_fail" "$tree/$1" "$compiler" >/dev/null || { echo "compile_fail passes: $2"; failures=1; }; }
