@@ -47,6 +47,7 @@ void take(cudaError_t error, int number, char const* what) {
 }  // namespace
 
 int gpu_count() {
+    before_cuda();
     int count = 0;
     if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
     static_cast<void>(cudaGetLastError());

@@ -43,8 +43,16 @@ Device take_device(Config const& config, World const& world, Launcher const& lau
 
 namespace {
 
-/// What cuBLASLt, cuDNN, NCCL and CUDA's graphs take besides; assumed.
-constexpr std::int64_t libraries_bytes = std::int64_t{512} << 20;
+/// What cuBLASLt, cuDNN and CUDA's graphs take besides, and NCCL for the world and every axis of more than
+/// one rank; assumed.
+std::int64_t libraries_bytes(Mesh const& mesh) {
+    std::int64_t bytes = std::int64_t{512} << 20;
+    constexpr std::int64_t communicator = std::int64_t{160} << 20;
+    if (mesh.ranks() > 1) bytes += communicator;
+    for (auto const* axis : {"replica", "data", "pipeline", "tensor"})
+        if (mesh.axis(axis).size > 1) bytes += communicator;
+    return bytes;
+}
 
 /// What a rank keeps on its GPU; copies of the state for checkpoints lie in the host's memory.
 std::int64_t gpu_bytes(Programs const& programs) { return programs.arena_bytes() + programs.sample_bytes; }
@@ -89,7 +97,8 @@ std::vector<std::string> fitting(Config const& config, Mesh const& mesh, std::in
 }  // namespace
 
 void check_gpu_memory(Config const& config, Programs const& programs, std::int64_t free) {
-    auto const wants = gpu_bytes(programs), limit = free - libraries_bytes;
+    auto const libraries = libraries_bytes(programs.plan.mesh());
+    auto const wants = gpu_bytes(programs), limit = free - libraries;
     if (wants <= limit) return;
     auto const t = programs.train.memory();
     auto const fits = fitting(config, programs.plan.mesh(), limit);
@@ -97,7 +106,7 @@ void check_gpu_memory(Config const& config, Programs const& programs, std::int64
         "the run needs {} of a GPU's memory, and {} are free, {} of which libraries may take\n"
         "of it: weights {}, optimizer {}, gradients {}, activations {}, stash {}, workspace {}, other {}\n"
         "what would fit: {}",
-        bytes(wants), bytes(free), bytes(libraries_bytes), bytes(t.weights), bytes(t.optimizer),
+        bytes(wants), bytes(free), bytes(libraries), bytes(t.weights), bytes(t.optimizer),
         bytes(t.gradients), bytes(t.activations), bytes(t.stash), bytes(t.workspace),
         bytes(wants - t.weights - t.optimizer - t.gradients - t.activations - t.stash - t.workspace),
         fits.empty() ? "a smaller model or data.batch, or more GPUs"

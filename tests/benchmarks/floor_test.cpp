@@ -48,6 +48,7 @@ double flops_of(Program const& program, Wanted&& wanted) {
 }
 bool is_product(Instruction const& i) {
     static std::set<std::string_view> const names{"product",
+                                                  "product_gelu_gradient",
                                                   "linear",
                                                   "matmul",
                                                   "attention",
