@@ -68,6 +68,19 @@ TEST_CASE("a GPU's products of any form, terms and sizes") {
             }
 }
 
+TEST_CASE("a GPU's sum of products is cut into runs without a sliver") {
+    for (auto [rows, runs] : {std::pair<std::int64_t, int>{256, 1}, {257, 1}, {513, 2}}) {
+        CAPTURE(rows);
+        std::vector<Numbers> in{Numbers(bf16, {rows, 1}, 1), Numbers(bf16, {32769, 1}, 2)};
+        in.push_back(in[0]), in.push_back(in[1]);
+        auto got = run_rows({{plait::Product{plait::ProductForm::nt, 2}, in}});
+        CHECK(got.launches == runs);  // to round each run's sum
+        for (auto i : {std::int64_t{0}, 300 * std::int64_t{32769}, got.out[0][0].size() - 1})
+            if (i < got.out[0][0].size())
+                CHECK(got.out[0][0](i) == Approx(2 * in[0](i / 32769) * in[1](i % 32769)).epsilon(0.01));
+    }
+}
+
 TEST_CASE("a GPU's linear layers take a bias of either dtype, and no columns") {
     using plait::Epilogue;
     for (auto [t, b] : {std::pair{f32, f32}, std::pair{bf16, f32}, std::pair{bf16, bf16}})
