@@ -28,7 +28,7 @@ struct Parameter<P, G, M, true> : Parameter<P, G, M> {
 
     PLAIT_DEVICE std::uint64_t number(std::int64_t i) const {
         if (run >= this->n) return static_cast<std::uint64_t>(start + i);
-        auto row = Strides<1>::quotient(i, run);
+        auto row = quotient(i, run);
         return static_cast<std::uint64_t>(start + row * stride + (i - row * run));
     }
     /// Whether packs, which are a whole number of fours, are runs that start at a multiple of four.
