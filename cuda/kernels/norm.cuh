@@ -137,8 +137,9 @@ struct NormBackward {
     static constexpr std::int64_t longest = static_cast<std::int64_t>(team) * packs * lanes;
     // For others ptxas sees by itself how many fit; here it would spill to fit three, or fit one.
     static constexpr int blocks_per_sm = packs * static_cast<int>(sizeof(Pack<T>)) <= 48 ? 2 : 0;
-    // Whether registers hold the residual too, which else is read late.
-    static constexpr bool holds_residual = packs * static_cast<int>(sizeof(Pack<T>)) <= 64;
+    // Whether registers hold the residual too, which else is read late. RMS norm of more would spill, as
+    // ptxas then makes two blocks fit.
+    static constexpr bool holds_residual = packs * static_cast<int>(sizeof(Pack<T>)) <= (centred ? 64 : 48);
     using Shared = WarpSums<team, sums>;
 
     T const* dy;        // [rows, columns]
