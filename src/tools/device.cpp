@@ -106,8 +106,8 @@ void check_gpu_memory(Config const& config, Programs const& programs, std::int64
         "the run needs {} of a GPU's memory, and {} are free, {} of which libraries may take\n"
         "of it: weights {}, optimizer {}, gradients {}, activations {}, stash {}, workspace {}, other {}\n"
         "what would fit: {}",
-        bytes(wants), bytes(free), bytes(libraries), bytes(t.weights), bytes(t.optimizer),
-        bytes(t.gradients), bytes(t.activations), bytes(t.stash), bytes(t.workspace),
+        bytes(wants), bytes(free), bytes(libraries), bytes(t.weights), bytes(t.optimizer), bytes(t.gradients),
+        bytes(t.activations), bytes(t.stash), bytes(t.workspace),
         bytes(wants - t.weights - t.optimizer - t.gradients - t.activations - t.stash - t.workspace),
         fits.empty() ? "a smaller model or data.batch, or more GPUs"
                      : fmt::format("{}", fmt::join(fits, ", or ")));
