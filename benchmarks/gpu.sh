@@ -78,7 +78,7 @@ sanitize() {
 }
 
 ops() {
-    timeout "$limit" "$build/bin/benchmarks/ops" --device cuda --model gpt2-124m --batch 16 --seq 1024 --compute bf16
+    timeout "$limit" "$build/bin/benchmarks/ops" --device cuda --model gpt2-124m --batch 64 --seq 1024 --compute bf16
 }
 
 # Plait's step beside PyTorch's, one after the other.
