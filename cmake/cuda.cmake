@@ -5,7 +5,7 @@ endif()
 find_program(PLAIT_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
 mark_as_advanced(PLAIT_NVCC)
 if(NOT PLAIT_NVCC)
-  message(FATAL_ERROR "PLAIT_CUDA=ON, but nvcc was not found. Install the CUDA Toolkit 13, set CUDA_HOME to it, "
+  message(FATAL_ERROR "PLAIT_CUDA=ON, but nvcc was not found. Install the CUDA Toolkit, 12.9 or newer, set CUDA_HOME to it, "
     "or set PLAIT_CUDA=OFF.")
 endif()
 if(NOT CMAKE_CUDA_COMPILER)
@@ -14,7 +14,7 @@ endif()
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.9)
   message(FATAL_ERROR "PLAIT_CUDA=ON, but ${CMAKE_CUDA_COMPILER} is of version ${CMAKE_CUDA_COMPILER_VERSION}, which "
-    "does not know sm_103a. Install the CUDA Toolkit 13.")
+    "does not know sm_103a. Install 12.9 or newer.")
 endif()
 # CMake 3.25.1 does not know that nvcc has C++20.
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)

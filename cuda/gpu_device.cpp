@@ -81,7 +81,7 @@ GpuDevice take_device(int number) {
         static_cast<void>(cudaGetLastError());
         fail<UsageError>(
             "{} is of sm_{}, and the kernels were built for {}: configure with "
-            "-DCMAKE_CUDA_ARCHITECTURES={} and build again",
+            "-DCMAKE_CUDA_ARCHITECTURES={} and build again, or run on the CPU (run.device = \"cpu\")",
             device.name, device.architecture, PLAIT_CUDA_ARCHITECTURES,
             std::to_string(device.architecture) + (device.architecture >= 90 ? "a" : ""));
     }

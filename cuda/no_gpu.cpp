@@ -9,7 +9,8 @@ int gpu_count() { return 0; }
 
 std::shared_ptr<Machine> open_gpu(GpuOptions) {
     fail<UsageError>(
-        "this plait was built without CUDA: configure it with --preset cuda (it needs nvcc 13), or use "
+        "this plait was built without CUDA: configure it with --preset cuda (it needs nvcc 12.9 or newer), "
+        "or use "
         "run.device = \"cpu\"");
 }
 

@@ -8,6 +8,7 @@ void run_nccl(std::shared_ptr<Machine> gpu, std::function<void(Communicator&)> c
               NcclOptions options) {
     // MPI's world stays to the end: the launcher waits for it.
     auto const mpi = options.over_mpi ? join_mpi({.limit_seconds = options.limit_seconds}) : nullptr;
+    if (mpi && options.before) options.before(*mpi);
     auto const world = join_nccl(std::move(gpu), mpi ? meet_over(*mpi) : meet_by_environment(),
                                  {.limit_seconds = options.limit_seconds, .ordered = options.ordered});
     auto const rank = world->rank();

@@ -99,6 +99,9 @@ struct AdamW {
                 to_v[j] = b2 * v[j] + rest2 * (d * d);
                 to_p[j] = p[j] - r * (to_m[j] * c1 / (sqrtf(to_v[j] * c2) + eps) + one.decay * p[j]);
             }
+            // Before the random bits, which want their registers.
+            Pack<M, lanes>(to_m).store(one.to_m + at, left, wide);
+            Pack<M, lanes>(to_v).store(one.to_v + at, left, wide);
             if constexpr (stochastic) {
                 static_assert(lanes % 4 == 0 && sizeof(P) == 2);
                 RandomKey random(key, one.site);
@@ -108,8 +111,6 @@ struct AdamW {
                                       RoundedAtRandom{});
             }
             Pack<P, lanes>(to_p).store(one.to_p + at, left, wide);
-            Pack<M, lanes>(to_m).store(one.to_m + at, left, wide);
-            Pack<M, lanes>(to_v).store(one.to_v + at, left, wide);
         }
     }
 

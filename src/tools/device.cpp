@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plait/cpu/backend.hpp"
+#include "plait/cuda/nccl.hpp"
 #include "plait/train/compile.hpp"
 #include "plait/train/progress.hpp"
 
@@ -18,9 +19,14 @@ std::string Device::text(bool many_ranks) const {
                        cpu::name_of(cpu::best_isa()));
 }
 
-void plan_device(Config& config) {
+void plan_device(Config& config, Launcher const& launcher, int gpus) {
     auto& origin = config.origins["run.device"];
-    if (origin != "default" || cuda::gpu_count() == 0) return;
+    auto const& cluster = config.run.cluster;
+    bool const one = cluster == "self" || cluster == "threads:1";
+    bool const joined = launcher.processes > 1 || cluster == "nccl";
+    bool const for_cpus =
+        config.plan.compute == "f64" || (!one && cluster != "nccl") || (joined && !cuda::nccl_available());
+    if (origin != "default" || gpus == 0 || for_cpus) return;
     config.run.device = "cuda";
     origin = "a GPU was found";
 }
@@ -84,7 +90,7 @@ std::vector<std::string> fitting(Config const& config, Mesh const& mesh, std::in
             tried.plan.recompute.list = {"blocks.*"};
             text += " --plan.recompute=blocks.*";
         }
-        if (text.empty() || config.data.batch % (tried.plan.micro_batches * ranks) != 0) continue;
+        if (text.empty() || config.data.batch % tried.plan.micro_batches != 0) continue;
         try {
             auto const takes = gpu_bytes(compile_programs(tried, mesh, cuda::planning_backend()));
             if (takes <= limit) fits.push_back(fmt::format("{} ({})", text.substr(1), bytes(takes)));

@@ -19,8 +19,9 @@ struct Device {
     std::string text(bool many_ranks) const;
 };
 
-/// Sets run.device to cuda where it was not given and this process sees a GPU that it can use.
-void plan_device(Config& config);
+/// Sets run.device to cuda where it was not given, this process sees some of `gpus`, and nothing else that
+/// was asked for is of CPUs alone.
+void plan_device(Config& config, Launcher const& launcher, int gpus = cuda::gpu_count());
 
 /// What programs are compiled for to be looked at: it takes no GPU.
 std::shared_ptr<Backend> planned_backend(Config const& config, World const& world);

@@ -162,9 +162,9 @@ void agree_to_start(Communicator& world, std::exception_ptr wrong) {
     });
 }
 
-Config checked_config(TrainArguments const& arguments) {
+Config checked_config(TrainArguments const& arguments, Launcher const& launcher) {
     auto config = load_config(arguments.config, arguments.overrides);
-    plan_device(config);
+    plan_device(config, launcher);
     check_config(config);
     return config;
 }
@@ -177,7 +177,7 @@ void greet(Config const& config, World const& cluster) {
 
 /// Prints what rank 0 of the planned mesh would have, and starts no rank.
 int inspect(TrainArguments const& arguments, Launcher const& launcher) {
-    auto config = checked_config(arguments);
+    auto config = checked_config(arguments, launcher);
     auto const cluster = plan_world(config, launcher);
     auto const ranks = planned_ranks(config, cluster);
     auto const sizes = mesh_of(config, ranks);
@@ -230,7 +230,7 @@ int train(TrainArguments const& arguments) {
     Device gpu;  // of this process, where it has one
     std::exception_ptr wrong;
     try {
-        config = checked_config(arguments);
+        config = checked_config(arguments, launcher);
         cluster = plan_world(config, launcher);
         if (config.run.device == "cuda") gpu = take_device(config, cluster, launcher, arguments.sync);
     } catch (UsageError const&) {
@@ -248,7 +248,9 @@ int train(TrainArguments const& arguments) {
     };
     auto by_nccl = [&](std::function<void(Communicator&)> const& f) {
         cuda::run_nccl(gpu.gpu, f,
-                       {.ordered = config.plan.bits == "layout", .over_mpi = launcher.over_mpi()});
+                       {.ordered = config.plan.bits == "layout",
+                        .over_mpi = launcher.over_mpi(),
+                        .before = [](Communicator& all) { agree_to_start(all, nullptr); }});
     };
     if (gpu.gpu && cluster.of_processes()) return run_processes(launcher, run, Join(by_nccl));
     if (launcher.processes > 1 || cluster.of_processes()) return run_processes(launcher, run);

@@ -72,6 +72,28 @@ TEST_CASE("rows give what the CPU's kernels give, recorded or not, in both order
 
 TEST_CASE("rows give on a GPU what the CPU's kernels give, recorded or not") { check_rows({gpu_device()}); }
 
+TEST_CASE("a GPU's library attends as the CPU does, and twice alike") {
+    auto const gpu = gpu_device({}, true);
+    for (std::int64_t dim : {64, 128})
+        for (std::int64_t kv_heads : {4, 2})
+            for (bool causal : {false, true}) {
+                CAPTURE(dim, kv_heads, causal);
+                Sample s{"attention", Attention{causal}, {}};
+                for (auto heads : {std::int64_t{4}, kv_heads, kv_heads, std::int64_t{4}})
+                    s.in.push_back(any({2, 192, heads, dim}));
+                auto x = inputs_of(s, bf16, 3);
+                auto values = [&](std::shared_ptr<Backend> backend) {
+                    auto in = constants(x);
+                    auto y = apply(Attention{causal}, {in[0], in[1], in[2]});
+                    auto d = apply(AttentionGradient{causal}, {in[0], in[1], in[2], y[0], y[1], in[3]});
+                    return evaluate({y[0], y[1], d[0], d[1], d[2]}, std::move(backend));
+                };
+                auto const got = values(gpu);
+                CHECK(error(got, values(cpu_backend(1))) < 3e-2);
+                CHECK(same(got, values(gpu)));
+            }
+}
+
 TEST_CASE("a GPU has rows for all ops that the CPU has kernels for") {
     auto own = cuda::rows();
     std::set<std::string_view> missing;

@@ -18,6 +18,8 @@ struct NcclOptions {
     /// The ranks find each other over MPI, which started them; else by RANK, WORLD_SIZE, MASTER_ADDR and
     /// MASTER_PORT (127.0.0.1 and 29500 where they are not set).
     bool over_mpi = false;
+    /// Called with MPI's world before the GPUs meet: where ranks agree that all of them have one.
+    std::function<void(Communicator&)> before{};
 };
 
 /// Whether this library was built with CUDA and NCCL; run_nccl throws UsageError where it was not.
