@@ -43,7 +43,8 @@ std::vector<Arrangement> const layouts{{.data = 2, .zero = 3},
 
 }  // namespace
 
-TEST_CASE("GPUs give the bits of one GPU on every layout, their streams in any order") {
+TEST_CASE(
+    "GPUs give the bits of one GPU on data, tensor, pipeline and ZeRO, ranks in opposite orders of streams") {
     for (auto const& [family, compute] : {std::pair<std::string, DType>{"llama", f32}, {"gpt2", bf16}}) {
         auto s = small(family, compute);
         auto const want = outcomes_on_host(s, {.tensor = 1}).front();

@@ -38,7 +38,7 @@ double bound_of(DType compute) { return compute == f32 ? 1e-4 : 2e-2; }
 
 }  // namespace
 
-TEST_CASE("models train on a GPU's backend as on the CPU, in all orders of blocks and streams") {
+TEST_CASE("models train on a GPU's backend as on the CPU, in both orders of blocks and streams") {
     struct Row {
         std::string family;
         DType compute;

@@ -101,6 +101,20 @@ PLAIT_INLINE void Executor::write_inputs(std::map<std::string, Array> const& bat
     }
 }
 
+namespace detail {
+/// Runs f; an Error of it names the module that the op is of. A fault of a device tells its own place.
+template <class F>
+void with_path(Origin const& origin, F const& f) {
+    try {
+        f();
+    } catch (DeviceFault const&) {
+        throw;
+    } catch (Error const& e) {
+        fail("{}{}{}", e.what(), origin.path.empty() ? "" : ", in ", origin.path);
+    }
+}
+}  // namespace detail
+
 PLAIT_INLINE void Executor::move(int number, int micro) {
     auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
     auto& b = bound_[static_cast<std::size_t>(number)];
@@ -136,13 +150,7 @@ PLAIT_INLINE void Executor::perform(int number, int micro) {
     if (instruction.awaits >= 0) return pending(instruction.awaits, micro).wait();
     if (instruction.collective) return start(instruction, b.in, b.out, micro);
     auto call = kernel_call(number, micro);
-    try {
-        state_->backend().call(*instruction.row, call);
-    } catch (DeviceFault const&) {
-        throw;
-    } catch (Error const& e) {
-        fail("{}{}{}", e.what(), instruction.origin.path.empty() ? "" : ", in ", instruction.origin.path);
-    }
+    detail::with_path(instruction.origin, [&] { state_->backend().call(*instruction.row, call); });
 }
 
 PLAIT_INLINE void Executor::perform_joined(int number, int micro) {
@@ -153,7 +161,7 @@ PLAIT_INLINE void Executor::perform_joined(int number, int micro) {
         calls.push_back(kernel_call(i, micro));
     }
     state_->backend().begin(number, instruction.op);
-    state_->backend().call_many(*instruction.row, calls);
+    detail::with_path(instruction.origin, [&] { state_->backend().call_many(*instruction.row, calls); });
 }
 
 PLAIT_INLINE void Executor::join() {
