@@ -149,6 +149,9 @@ inline FloorWork floor_work(Instruction const& i, bool again) {
     } else if (i.op.as<ProductGeluGradient>()) {
         work.products.push_back({Product{ProductForm::nn}, {in[0], in[1]}, 0, 1});
         rest({in[2]});
+    } else if (i.op.as<LinearGradient>()) {
+        work.products.push_back({Product{ProductForm::tn}, {in[0], in[1]}, adds & 1, 1});
+        rest({out[1]});
     } else if (auto const* loss = i.op.as<LinearCrossEntropy>()) {
         detail::add_loss_products(work, in, loss->chunk, loss->classes, false, false);
         rest({in[2], out[0], out[1]});

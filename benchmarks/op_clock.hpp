@@ -13,8 +13,8 @@
 namespace plait::benchmark {
 
 /// Seconds of one of the calls that call(first) asks a device for: the median of three runs, after a call
-/// that is not timed. On a device that works out of step with the host a run is as many calls as take 2 ms,
-/// so that what asking for one costs the host does not count.
+/// that is not timed. On a device that works out of step with the host a run is as many calls as take 20 ms,
+/// so that what asking for one, and waiting, costs the host does not count.
 template <class Call>
 double timed_calls(Backend& backend, Call&& call) {
     auto run = [&](int calls) {
@@ -26,7 +26,9 @@ double timed_calls(Backend& backend, Call&& call) {
     call(true);
     backend.finish();
     int calls = 1;
-    if (!backend.shares_memory()) calls = static_cast<int>(std::clamp(2e-3 / run(1), 1.0, 200.0));
+    // A wait for a device takes longer than many a call, so some calls tell how long one is.
+    constexpr int some = 20;
+    if (!backend.shares_memory()) calls = static_cast<int>(std::clamp(20e-3 * some / run(some), 1.0, 2000.0));
     std::vector<double> took;
     for (int i = 0; i < 3; ++i) took.push_back(run(calls) / calls);
     return median(took);
@@ -97,11 +99,20 @@ class OpClock {
         std::map<DType, std::int64_t> used;
         std::int64_t written = 0;
         std::vector<Call> calls;
+        // Scalars and keys are one for all, as in a step: what differs in them is not made in one go.
+        std::map<std::size_t, std::int64_t> shared;
         for (auto const& p : group) {
             Call c{&p, find_kernel(backend_->kernels(), p.op.name()), {}, {}};
             check(c.row != nullptr, "the backend has no kernel for {}", p.op.name());
             auto const out = p.op.infer(p.in);
-            for (auto const& m : p.in) c.in.emplace_back(m, place(used[m.dtype], m));
+            for (std::size_t i = 0; i < p.in.size(); ++i) {
+                auto const& m = p.in[i];
+                bool const one = m.shape.empty() || m == Meta{i32, {2}};
+                auto const known = one ? shared.find(i) : shared.end();
+                auto const at = known != shared.end() ? known->second : place(used[m.dtype], m);
+                if (one) shared[i] = at;
+                c.in.emplace_back(m, at);
+            }
             for (auto const& m : out) c.out.emplace_back(m, place(written, m));
             if (c.row->workspace)
                 workspace_bytes_ =

@@ -87,16 +87,17 @@ void run(Asked const& o, Size const& s) {
     std::int64_t parameters = 0;
     for (auto const& v : variables_of(training->model)) parameters += v->meta.elements();
 
+    // Tokens are drawn before the clock starts.
     double loss = 0;
-    auto once = [&] {
-        training->draw();
-        loss = training->once();
-    };
+    auto once = [&] { loss = training->once(); };
     std::vector<double> ms;
     if (!o.dry) {
-        for (std::int64_t i = 0; i < o.warmup; ++i) once();
+        for (std::int64_t i = 0; i < o.warmup; ++i) training->draw(), once();
         backend->clear();
-        for (std::int64_t i = 0; i < o.steps; ++i) ms.push_back(1e3 * seconds(once));
+        for (std::int64_t i = 0; i < o.steps; ++i) {
+            training->draw();
+            ms.push_back(1e3 * seconds(once));
+        }
     }
     double const middle = ms.empty() ? 0 : median(ms),
                  least = ms.empty() ? 0 : *std::min_element(ms.begin(), ms.end());
@@ -110,12 +111,14 @@ void run(Asked const& o, Size const& s) {
     }
     if (o.floor && !o.dry) {
         report.emplace(step.program(), backend->inner());
-        for (std::int64_t i = 0; i < o.rounds; ++i)
+        for (std::int64_t i = 0; i < o.rounds; ++i) {
+            training->draw();
             report->round([&](TraceLog* log) {
                 step.trace(log);
                 once();
                 step.trace(nullptr);
             });
+        }
         more_keys += fmt::format(", \"floor_ms\": {:.2f}, \"floor_share\": {:.3f}",
                                  1e3 * report->floor_seconds(), report->share());
     }

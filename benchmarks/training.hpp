@@ -93,7 +93,10 @@ struct Training {
         auto at = [&](std::size_t i) {
             return static_cast<std::int32_t>(random.uniform(i) * static_cast<double>(config.vocab));
         };
-        for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = at(i), targets[i] = at(i + 1);
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+            tokens[i] = i ? targets[i - 1] : at(0);
+            targets[i] = at(i + 1);
+        }
     }
     /// Runs a step and gives its loss.
     double once() { return step(batch)[0].second.item(); }

@@ -7,8 +7,11 @@
 #include <cudnn_frontend.h>
 
 #include <cmath>
+#include <cstdio>
+#include <string_view>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 
 namespace plait::cuda {
 
@@ -82,6 +85,14 @@ void check_cudnn(cudnnStatus_t status, char const* what) {
 struct CudnnAttention::Plan {
     std::shared_ptr<fe::graph::Graph> graph;  // null where cuDNN does not take the shape
     std::int64_t workspace_bytes = 0;
+    bool told = false;
+
+    /// Says once that own kernels serve, many times slower, and why.
+    void refused(AttentionCall const& c, std::string_view why) {
+        if (std::exchange(told, true)) return;
+        fmt::print(stderr, "plait: cuDNN does not take attention{}[{}, {}, {}, {}], own kernels do: {}\n",
+                   c.dq ? "'s gradient " : " ", c.batch, c.length, c.heads, c.dim, why);
+    }
 };
 
 struct CudnnAttention::Library {
@@ -101,7 +112,7 @@ CudnnAttention::~CudnnAttention() {
 
 void CudnnAttention::abandon() { static_cast<void>(library_.release()); }
 
-CudnnAttention::Plan const& CudnnAttention::plan_for(AttentionCall const& call, bool recording) {
+CudnnAttention::Plan& CudnnAttention::plan_for(AttentionCall const& call, bool recording) {
     if (!library_) library_ = std::make_unique<Library>();
     Library::Key key{call.batch, call.heads, call.kv_heads, call.length,
                      call.keys,  call.dim,   call.causal,   call.dq != nullptr};
@@ -112,11 +123,15 @@ CudnnAttention::Plan const& CudnnAttention::plan_for(AttentionCall const& call, 
     Plan plan;
     try {
         plan.graph = graph_of(call);
-        if (plan.graph->build(library_->handle, {fe::HeurMode_t::A}).is_bad() ||
-            plan.graph->get_workspace_size(plan.workspace_bytes).is_bad())
+        auto error = plan.graph->build(library_->handle, {fe::HeurMode_t::A});
+        if (error.is_good()) error = plan.graph->get_workspace_size(plan.workspace_bytes);
+        if (error.is_bad()) {
+            plan.refused(call, error.get_message());
             plan.graph = nullptr;
-    } catch (std::exception const&) {
-        plan.graph = nullptr;  // some of what it does not know it throws
+        }
+    } catch (std::exception const& e) {  // some of what it does not know it throws
+        plan.refused(call, e.what());
+        plan.graph = nullptr;
     }
     return library_->plans.emplace(key, std::move(plan)).first->second;
 }
@@ -129,9 +144,19 @@ bool CudnnAttention::attend(AttentionCall const& call, cudaStream_t stream, bool
                                static_cast<std::byte const*>(call.dv)})
         if (reinterpret_cast<std::uintptr_t>(p) % 16 != 0) return false;
 
+    // Before 9.26 its gradient without a mask is not finite on Hopper for some numbers of keys, and for one
+    // query.
+    if (call.dq && !call.causal && (call.length == 1 || (call.keys % 128 == 64 && cudnnGetVersion() < 92600)))
+        return false;
+
     AlignedWorkspace workspace(call.workspace, call.workspace_bytes);
-    auto const& plan = plan_for(call, recording);
-    if (!plan.graph || plan.workspace_bytes > workspace.bytes) return false;
+    auto& plan = plan_for(call, recording);
+    if (plan.graph && plan.workspace_bytes > workspace.bytes) {
+        plan.refused(call, fmt::format("it wants {} bytes of workspace, here are {}", plan.workspace_bytes,
+                                       workspace.bytes));
+        return false;
+    }
+    if (!plan.graph) return false;
     std::unordered_map<std::int64_t, void*> tensors{
         {q, const_cast<std::byte*>(call.q)},
         {k, const_cast<std::byte*>(call.k)},

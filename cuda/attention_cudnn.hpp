@@ -26,7 +26,7 @@ class CudnnAttention {
   private:
     struct Plan;
     struct Library;
-    Plan const& plan_for(AttentionCall const& call, bool recording);
+    Plan& plan_for(AttentionCall const& call, bool recording);
 
     std::unique_ptr<Library> library_;
 };

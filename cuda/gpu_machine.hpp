@@ -32,7 +32,7 @@ class GpuQueue final : public Queue {
     void launch(int kernel, void const* arguments, std::size_t bytes, std::int64_t blocks) override;
     void copy(std::byte* to, std::byte const* from, std::int64_t bytes) override;
     void fill(std::byte* to, std::uint8_t value, std::int64_t bytes) override;
-    void multiply(Multiplication const& product) override;
+    bool multiply(Multiplication const& product) override;
     bool attend(AttentionCall const& call) override;
     std::uint32_t* fault() override;
 

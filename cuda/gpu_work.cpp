@@ -46,10 +46,10 @@ auto GpuQueue::ask(F const& library) {
     }
 }
 
-void GpuQueue::multiply(Multiplication const& product) {
+bool GpuQueue::multiply(Multiplication const& product) {
     gpu_.use();
     gpu_.mark(*this);
-    ask([&] { gpu_.products_->multiply(product, *this, stream, gpu_.recording_); });
+    return ask([&] { return gpu_.products_->multiply(product, *this, stream, gpu_.recording_); });
 }
 
 bool GpuQueue::attend([[maybe_unused]] AttentionCall const& call) {

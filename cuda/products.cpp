@@ -2,6 +2,7 @@
 
 #include "cuda/launch.hpp"
 #include "cuda/product_cache.hpp"
+#include "cuda/rows/multiply.hpp"
 #include "cuda/runtime.hpp"
 
 #include <cublasLt.h>
@@ -73,6 +74,9 @@ void* stand_in(void const* address) {
 /// What GELU's input is written to beside the product, or read from.
 void const* beside(Multiplication const& p) { return p.gelu_input ? p.gelu_input : p.before_gelu; }
 
+/// The vector that an epilogue adds or makes.
+void const* vector_of(Multiplication const& p) { return p.bias ? p.bias : p.row_sums; }
+
 /// What an algorithm hangs on.
 std::string shape_of(Multiplication const& p, bool tf32) {
     auto matrix = [&](Matrix const& x) {
@@ -84,7 +88,8 @@ std::string shape_of(Multiplication const& p, bool tf32) {
     return fmt::format("{} {} {} {}{} | {} | {} | {} | {} {} {} {} {}", p.m, p.n, p.k, p.batch,
                        tf32 && p.a.dtype == f32 ? " tf32" : "", matrix(p.a), matrix(p.b), matrix(p.c),
                        p.accumulate, vector(p.bias), vector(p.before_gelu), vector(p.gelu_input),
-                       p.workspace_bytes);
+                       p.workspace_bytes) +
+           (p.row_sums ? fmt::format(" | {}", vector(p.row_sums)) : "");
 }
 
 /// A product in cuBLASLt's words. Its matrices hold columns, ours rows: it is told that it makes the
@@ -93,7 +98,7 @@ struct Plan {
     Description description;
     Layout b, a, c;
     cublasLtMatmulAlgo_t algorithm{};
-    bool whole = true;  // bias, GELU and its gradient with the product
+    bool whole = true;  // bias, GELU and their gradients with the product
 };
 
 Layout layout(Matrix const& x, std::int64_t rows, std::int64_t columns, std::int64_t batch) {
@@ -136,10 +141,12 @@ Plan describe(Multiplication const& p, bool tf32) {
     if (p.gelu_input) epilogue = CUBLASLT_EPILOGUE_DGELU;
     else if (p.before_gelu) epilogue = p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
     else if (p.bias) epilogue = CUBLASLT_EPILOGUE_BIAS;
+    else if (p.row_sums) epilogue = CUBLASLT_EPILOGUE_BGRADB;  // its b is our a
     set(d, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-    if (p.bias) {
-        set(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(type_of(p.c.dtype)));
-        set(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, stand_in(p.bias));
+    if (auto const* vector = vector_of(p)) {
+        set(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+            static_cast<std::int32_t>(type_of(p.bias ? p.c.dtype : f32)));
+        set(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, stand_in(vector));
     }
     if (beside(p)) {
         set(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, std::max(p.c.stride, p.n));
@@ -158,6 +165,29 @@ bool may_be_whole(Multiplication const& p) {
     auto const* x = beside(p);
     return !x || (alignment(reinterpret_cast<std::uintptr_t>(x)) == 16 &&
                   std::max(p.c.stride, p.n) % 8 == 0 && (p.batch == 1 || p.c.batch_stride % 8 == 0));
+}
+
+/// The same product `batch` times, of dense matrices anywhere.
+Multiplication dense_batch(Multiplication p, std::int64_t batch) {
+    auto dense = [](Matrix& x, std::int64_t rows, std::int64_t columns) {
+        x.data = nullptr;
+        x.stride = x.transposed ? rows : columns;
+        x.batch_stride = rows * columns;
+    };
+    p.batch = batch;
+    dense(p.a, p.m, p.k), dense(p.b, p.k, p.n), dense(p.c, p.m, p.n);
+    return p;
+}
+
+/// One product of a batch.
+Multiplication one_of(Multiplication p, std::int64_t i) {
+    auto move = [&](auto*& data, Matrix const& as) {
+        if (data) data += bytes_of(as.dtype, i * as.batch_stride);
+    };
+    move(p.before_gelu, p.c), move(p.gelu_input, p.c);
+    for (auto* x : {&p.a, &p.b, &p.c}) move(x->data, *x);
+    p.batch = 1;
+    return p;
 }
 
 std::int32_t splits(cublasLtMatmulAlgo_t const& algorithm) {
@@ -180,11 +210,19 @@ struct Products::Library {
     /// Sets plan.algorithm; false where there is none.
     bool choose(Plan& plan, Multiplication const& p, std::string const& shape, cudaStream_t stream,
                 bool recording);
+    /// By a rule that looks at the sizes and dtypes of one product, never at how many there are in a batch or
+    /// where they lie, so that each has the same bits in every batch.
+    bool choose_fixed(Plan& plan, Multiplication const& p) const;
+    bool may_run(Plan const& plan, cublasLtMatmulAlgo_t const& algorithm, std::int64_t workspace) const;
     bool choose_known(Plan& plan, Multiplication const& p, std::string const& shape) const;
-    /// False where there was no memory to try in.
-    bool choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
-                        cudaStream_t stream) const;
-    /// Bias, GELU and its gradient by kernels of our own.
+    /// Sets plan.algorithm and gives its milliseconds, without end where none runs; nothing where there was
+    /// no memory to try in. With `aside` the results go elsewhere: c must not be added to before its time.
+    std::optional<float> choose_fastest(Plan& plan, Multiplication p, Candidates const& candidates,
+                                        bool aside, cudaStream_t stream) const;
+    /// Whether a product that makes the sums of rows takes longer, by `milliseconds`, than one without them
+    /// and a look at its left side.
+    bool better_apart(Multiplication p, float milliseconds, cudaStream_t stream) const;
+    /// A bias, GELU and its gradient by kernels of our own.
     void in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream, bool recording);
 
     ProductOptions options;
@@ -241,7 +279,7 @@ cublasStatus_t Products::Library::run(Plan const& plan, Multiplication const& p,
                CUBLASLT_MATMUL_DESC_A_SCALE_POINTER);
     set_scales(plan.description, p.a, CUBLASLT_MATMUL_DESC_B_SCALE_MODE,
                CUBLASLT_MATMUL_DESC_B_SCALE_POINTER);
-    if (p.bias) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void const*>(p.bias));
+    if (auto const* vector = vector_of(p)) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     if (auto const* x = beside(p)) set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, x);
     return cublasLtMatmul(handle.get(), plan.description.get(), &one, p.b.data, plan.b.get(), p.a.data,
                           plan.a.get(), &beta, p.c.data, plan.c.get(), to, plan.c.get(), &plan.algorithm,
@@ -253,28 +291,50 @@ bool Products::Library::choose_known(Plan& plan, Multiplication const& p, std::s
     if (!known) return false;
     static_assert(sizeof *known == sizeof plan.algorithm);
     std::memcpy(&plan.algorithm, known->data(), sizeof plan.algorithm);
-    cublasLtMatmulHeuristicResult_t result{};
-    auto status = cublasLtMatmulAlgoCheck(handle.get(), plan.description.get(), plan.b.get(), plan.a.get(),
-                                          plan.c.get(), plan.c.get(), &plan.algorithm, &result);
-    return status == CUBLAS_STATUS_SUCCESS &&
-           result.workspaceSize <= static_cast<std::size_t>(p.workspace_bytes);
+    return may_run(plan, plan.algorithm, p.workspace_bytes);
 }
 
-bool Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Candidates const& candidates,
-                                       cudaStream_t stream) const {
-    // c must not be added to before its time, so then the results go elsewhere.
+bool Products::Library::may_run(Plan const& plan, cublasLtMatmulAlgo_t const& algorithm,
+                                std::int64_t workspace) const {
+    cublasLtMatmulHeuristicResult_t result{};
+    auto status = cublasLtMatmulAlgoCheck(handle.get(), plan.description.get(), plan.b.get(), plan.a.get(),
+                                          plan.c.get(), plan.c.get(), &algorithm, &result);
+    return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= static_cast<std::size_t>(workspace);
+}
+
+bool Products::Library::choose_fixed(Plan& plan, Multiplication const& p) const {
+    // Leaves of a batch run as one batch: what is best for several is taken for one too.
+    constexpr std::int64_t several = 8;
+    auto const many = dense_batch(p, several);
+    auto const of_many = describe(many, options.tf32), of_one = describe(dense_batch(p, 1), options.tf32);
+    for (auto const* like : {&of_many, &of_one})
+        // Without workspace nothing can be added up beside the result.
+        for (std::int64_t workspace : {std::int64_t{0}, p.workspace_bytes})
+            for (auto const& found : candidates(*like, many, 16, false, workspace)) {
+                if (!may_run(of_one, found.algo, workspace)) continue;
+                plan.algorithm = found.algo;
+                return may_run(plan, found.algo, workspace);
+            }
+    return false;
+}
+
+std::optional<float> Products::Library::choose_fastest(Plan& plan, Multiplication p,
+                                                       Candidates const& candidates, bool aside,
+                                                       cudaStream_t stream) const {
     struct Free {
         void operator()(std::byte* x) const { static_cast<void>(cudaFree(x)); }
     };
     std::unique_ptr<std::byte, Free> elsewhere;
-    if (p.accumulate) {
-        auto elements = (p.batch - 1) * p.c.batch_stride + (p.m - 1) * p.c.stride + p.n;
+    if (aside) {
+        auto const elements = (p.batch - 1) * p.c.batch_stride + (p.m - 1) * p.c.stride + p.n;
+        auto const bytes = padded(bytes_of(p.c.dtype, elements));
         void* memory = nullptr;
-        if (cudaMalloc(&memory, static_cast<std::size_t>(bytes_of(p.c.dtype, elements))) != cudaSuccess) {
+        if (cudaMalloc(&memory, static_cast<std::size_t>(bytes + bytes_of(f32, p.m))) != cudaSuccess) {
             static_cast<void>(cudaGetLastError());
-            return false;
+            return {};
         }
         elsewhere.reset(static_cast<std::byte*>(memory));
+        if (p.row_sums) p.row_sums = elsewhere.get() + bytes;
     }
     auto* to = elsewhere ? elsewhere.get() : p.c.data;
     cudaEvent_t event = nullptr;
@@ -306,26 +366,41 @@ bool Products::Library::choose_fastest(Plan& plan, Multiplication const& p, Cand
         }
     }
     plan.algorithm = best;
-    return true;
+    return fastest;
+}
+
+bool Products::Library::better_apart(Multiplication p, float milliseconds, cudaStream_t stream) const {
+    constexpr double bytes_per_millisecond = 2.5e9, launches = 5e-3;  // of a look at a, on an H100
+    p.row_sums = nullptr;
+    auto plain = describe(p, options.tf32);
+    auto const found = candidates(plain, p, 8, true, p.workspace_bytes);
+    if (found.empty()) return false;
+    auto const without = choose_fastest(plain, p, found, true, stream);
+    auto const look = static_cast<double>(bytes_of(p.a.dtype, p.m * p.k)) / bytes_per_millisecond + launches;
+    return without && static_cast<double>(milliseconds - *without) > look;
 }
 
 bool Products::Library::choose(Plan& plan, Multiplication const& p, std::string const& shape,
                                cudaStream_t stream, bool recording) {
-    if (options.fixed_algorithms) {
-        // Without workspace nothing can be added up beside the result.
-        for (std::int64_t workspace : {std::int64_t{0}, p.workspace_bytes})
-            if (auto found = candidates(plan, p, 16, false, workspace); !found.empty()) {
-                plan.algorithm = found.front().algo;
-                return true;
-            }
-        return false;
-    }
+    // Whether sums of rows are made in one order whatever the shape is not known.
+    if (options.fixed_algorithms) return !p.row_sums && choose_fixed(plan, p);
+    constexpr ProductCache::Algorithm apart{};
+    if (cache.find(shape) == apart) return false;
     if (choose_known(plan, p, shape)) return true;
     auto found = candidates(plan, p, 8, true, p.workspace_bytes);
     if (found.empty()) return false;
     plan.algorithm = found.front().algo;
-    if (recording || (found.size() > 1 && !choose_fastest(plan, p, found, stream))) return true;
+    if (recording) return true;
     ProductCache::Algorithm words{};
+    if (found.size() > 1 || p.row_sums) {
+        auto const milliseconds = choose_fastest(plan, p, found, p.accumulate || p.row_sums, stream);
+        if (!milliseconds) return true;
+        if (*milliseconds == std::numeric_limits<float>::max()) return false;
+        if (p.row_sums && better_apart(p, *milliseconds, stream)) {
+            cache.put(shape, apart);
+            return false;
+        }
+    }
     std::memcpy(words.data(), &plan.algorithm, sizeof words);
     cache.put(shape, words);
     return true;
@@ -362,9 +437,9 @@ void Products::Library::in_parts(Products& products, Multiplication p, Queue& qu
         });
 }
 
-void Products::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording) {
+bool Products::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording) {
     auto p = product;
-    if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+    if (p.m == 0 || p.n == 0 || p.batch == 0) return true;
     AlignedWorkspace workspace(p.workspace, p.workspace_bytes);
     p.workspace = workspace.data, p.workspace_bytes = workspace.bytes;
     auto told = [&] { return fmt::format("a product [{}, {}, {}] x {}", p.m, p.n, p.k, p.batch); };
@@ -375,18 +450,27 @@ void Products::multiply(Multiplication const& product, Queue& queue, cudaStream_
           told());
     check(!p.gelu_input || (p.c.stride == p.n && (p.batch == 1 || p.c.batch_stride == p.m * p.n)),
           "{}: GELU's gradient of it has gaps", told());
+    check(!p.row_sums || (p.batch == 1 && !p.bias && !beside(p)), "{}: sums of rows of more than it", told());
     auto& library = *library_;
     auto shape = shape_of(p, library.options.tf32);
     auto known = library.plans.find(shape);
     if (known == library.plans.end()) {
         auto plan = describe(p, library.options.tf32);
         plan.whole = may_be_whole(p) && library.choose(plan, p, shape, stream, recording);
-        check(plan.whole || p.bias || beside(p), "{} of {}: cuBLASLt has no algorithm for it", told(),
-              name_of(p.a.dtype));
+        check(plan.whole || p.batch > 1 || vector_of(p) || beside(p),
+              "{} of {}: cuBLASLt has no algorithm for it", told(), name_of(p.a.dtype));
         known = library.plans.emplace(std::move(shape), std::move(plan)).first;
     }
-    if (!known->second.whole) return library.in_parts(*this, product, queue, stream, recording);
-    check_lt(library.run(known->second, p, p.c.data, stream), told());
+    if (!known->second.whole && p.batch > 1) {
+        for (std::int64_t i = 0; i < p.batch; ++i) multiply(one_of(product, i), queue, stream, recording);
+    } else if (known->second.whole) {
+        check_lt(library.run(known->second, p, p.c.data, stream), told());
+    } else if (p.row_sums) {
+        return false;
+    } else {
+        library.in_parts(*this, product, queue, stream, recording);
+    }
+    return true;
 }
 
 }  // namespace plait::cuda

@@ -24,7 +24,7 @@ class Products {
 
     /// Puts the product on the stream, which is that of `queue`. Throws Error where cuBLASLt does not take
     /// it.
-    void multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording);
+    bool multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording);
 
   private:
     struct Library;

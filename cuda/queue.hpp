@@ -33,6 +33,8 @@ struct Multiplication {
     std::byte* before_gelu = nullptr;
     /// Like c, and apart from it: c is the product times GELU's slope here. c is dense then.
     std::byte const* gelu_input = nullptr;
+    /// f32 [m]: each row of a, added up, is written here. Of one product, not of a batch.
+    std::byte* row_sums = nullptr;
     std::byte* workspace = nullptr;
     std::int64_t workspace_bytes = 0;
 };
@@ -73,7 +75,8 @@ class Queue {
     virtual void launch(int kernel, void const* arguments, std::size_t bytes, std::int64_t blocks) = 0;
     virtual void copy(std::byte* to, std::byte const* from, std::int64_t bytes) = 0;
     virtual void fill(std::byte* to, std::uint8_t value, std::int64_t bytes) = 0;
-    virtual void multiply(Multiplication const& product) = 0;
+    /// False, with nothing done, where `row_sums` are asked for and are better made apart.
+    virtual bool multiply(Multiplication const& product) = 0;
     /// By a library; false, with nothing done, where it does not take this shape or wants more workspace.
     virtual bool attend(AttentionCall const& call) = 0;
     /// A word, 0 at first, that a kernel of the current op raises when it meets a wrong value.

@@ -79,15 +79,22 @@ void micro_sum(KernelCall const& call);
 void micro_tree(KernelCall const& call);
 void part(KernelCall const& call);
 void join(KernelCall const& call);
+void leaf_tree(KernelCall const& call);
 void fold(KernelCall const& call);
 
 // matmul.cpp
 void product(KernelCall const& call);
+void product_many(std::span<KernelCall const> calls);
 std::int64_t product_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 void linear(KernelCall const& call);
+void linear_many(std::span<KernelCall const> calls);
 std::int64_t linear_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 void product_gelu_gradient(KernelCall const& call);
+void product_gelu_gradient_many(std::span<KernelCall const> calls);
 std::int64_t product_gelu_gradient_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
+void linear_gradient(KernelCall const& call);
+void linear_gradient_many(std::span<KernelCall const> calls);
+std::int64_t linear_gradient_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 void matmul(KernelCall const& call);
 std::int64_t matmul_workspace(AnyOp const& op, Metas const& in, Metas const& out, int workers);
 

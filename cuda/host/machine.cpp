@@ -283,11 +283,14 @@ void multiply_on_host(Multiplication const& p) {
         std::vector<float> row(static_cast<std::size_t>(p.n));
         for (std::int64_t i = 0; i < p.m; ++i) {
             std::fill(row.begin(), row.end(), 0.0f);
+            float row_sum = 0;
             for (std::int64_t l = 0; l < p.k; ++l) {
                 float x = a[static_cast<std::size_t>(i * p.k + l)];
+                row_sum += x;
                 for (std::int64_t j = 0; j < p.n; ++j)
                     row[static_cast<std::size_t>(j)] += x * b[static_cast<std::size_t>(l * p.n + j)];
             }
+            if (p.row_sums) std::memcpy(p.row_sums + bytes_of(f32, i), &row_sum, sizeof row_sum);
             for (std::int64_t j = 0; j < p.n; ++j) {
                 auto at = one * p.c.batch_stride + i * p.c.stride + j;
                 float y = row[static_cast<std::size_t>(j)];
@@ -306,14 +309,19 @@ void multiply_on_host(Multiplication const& p) {
 
 }  // namespace
 
-void HostMachine::HostQueue::multiply(Multiplication const& product) {
+bool HostMachine::HostQueue::multiply(Multiplication const& product) {
+    // A library that knows some shapes, so that both ways run.
+    if (product.row_sums && (machine_.options_.fixed_algorithms || product.m % 2 != 0)) return false;
     check(product.workspace_bytes >= product_workspace_bytes || product.workspace_bytes == 0,
           "a product comes with less workspace than it may take");
     check(!product.gelu_input || product.gelu_input != product.c.data,
           "a product is written over what GELU's slope is taken of");
     check(product.a.scaling == Scaling::none && product.b.scaling == Scaling::none,
           "a product on the host has no factors for blocks of elements");
+    check(!product.row_sums || product.batch == 1, "the sums of rows of a batch of products");
+    ++machine_.products_;
     machine_.put(stream_, [product] { multiply_on_host(product); });
+    return true;
 }
 
 }  // namespace plait::cuda

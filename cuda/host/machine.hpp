@@ -20,6 +20,8 @@ struct HostOptions {
     /// the first or the last one. What depends on it has a race, or lacks an event.
     Order order = Order::forward;
     std::int64_t bytes = std::int64_t{4} << 30;  // of the device
+    /// As a GPU with fixed algorithms, whose products make no sums of rows; else some do, by their shape.
+    bool fixed_algorithms = false;
 };
 
 /// A machine that runs the kernels of the table on the host, when someone waits for them and not before. What
@@ -59,6 +61,8 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
     /// Does what can be done without waiting, as a GPU would meanwhile.
     void go_on();
 
+    /// Products that were asked for; those of a batch are one.
+    std::int64_t products() const { return products_; }
     std::int64_t launches() const { return launches_; }
 
   private:
@@ -79,7 +83,7 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
         void launch(int kernel, void const* arguments, std::size_t bytes, std::int64_t blocks) override;
         void copy(std::byte* to, std::byte const* from, std::int64_t bytes) override;
         void fill(std::byte* to, std::uint8_t value, std::int64_t bytes) override;
-        void multiply(Multiplication const& product) override;
+        bool multiply(Multiplication const& product) override;
         bool attend(AttentionCall const&) override { return false; }
         std::uint32_t* fault() override { return machine_.fault_word(); }
 
@@ -114,7 +118,7 @@ class HostMachine final : public Machine, public std::enable_shared_from_this<Ho
     std::vector<Kept> kept_;
     int number_ = -1;
     std::map<int, std::uint32_t> faults_;
-    std::int64_t launches_ = 0;
+    std::int64_t launches_ = 0, products_ = 0;
     std::map<int, std::function<void(double)>> watchers_;
     int next_watcher_ = 0;
 

@@ -53,7 +53,8 @@ inline constexpr int few_levels = 3, most_levels = 11;
 
 /// The combination of what `ranks` ranks have, element by element, by the tree of ordered_combine
 /// (plait/comm/ordered.hpp), to the bit: what this rank has lies at `own`, that of another rank r at
-/// `rows` + r * stride. `out` may be `own`. There are fewer than 4 * 2^levels ranks.
+/// `rows` + r * stride. `out` may be `own`. There are fewer than 4 * 2^levels ranks. What a rank has may
+/// itself be a chain of `chain` addends, stride apart.
 template <class T, int levels>
 struct TreeSum {
     static constexpr char const* name = "tree_sum";
@@ -67,6 +68,7 @@ struct TreeSum {
     bool max;
     T* out;
     std::int64_t n;
+    int chain = 1;
 
     std::int64_t blocks() const { return smaller<std::int64_t>(pieces(n, threads * lanes), 1 << 16); }
 
@@ -112,7 +114,12 @@ struct TreeSum {
 
   private:
     PLAIT_DEVICE Words<4> load(int r, std::int64_t i, bool wide) const {
-        auto const* p = (r == rank ? own : rows + r * stride) + i;
+        auto const* p = (r == rank ? own : rows + r * chain * stride) + i;
+        auto y = words_at(p, i, wide);
+        for (int k = 1; k < chain; ++k) y = combined<T>(y, words_at(p + k * stride, i, wide), max);
+        return y;
+    }
+    PLAIT_DEVICE Words<4> words_at(T const* p, std::int64_t i, bool wide) const {
         if (wide && n - i >= lanes) return load_words<4>(p);
         Lanes<T> x;
         PLAIT_UNROLL

@@ -3,8 +3,10 @@
 #include "cuda/launch.hpp"
 #include "cuda/rows.hpp"
 #include "cuda/rows/multiply.hpp"
+#include "plait/ops/reduce.hpp"
 
 #include <algorithm>
+#include <vector>
 
 namespace plait::cuda {
 namespace {
@@ -33,6 +35,70 @@ std::int64_t rows_at_once(std::int64_t rows, std::int64_t n) {
     return std::min(run, rows);
 }
 
+/// Calls from the first of `calls` on that differ only in where their operands lie, each operand as far from
+/// one call to the next: as one product of a batch. Shared operands are 0 bytes apart.
+struct LikeCalls {
+    std::size_t count = 1;
+    std::vector<std::int64_t> in, out;  // bytes from call to call
+
+    explicit LikeCalls(std::span<KernelCall const> calls) {
+        auto const& first = calls[0];
+        if (calls.size() > 1) in = distances(first.in, calls[1].in), out = distances(first.out, calls[1].out);
+        // Results one behind the other.
+        for (std::size_t i = 0; i < out.size(); ++i)
+            if (out[i] != first.out[i].meta.bytes()) return;
+        while (count < calls.size() && follows(first, calls[count])) ++count;
+    }
+
+  private:
+    static std::vector<std::int64_t> distances(std::span<Buffer const> from, std::span<Buffer const> to) {
+        std::vector<std::int64_t> bytes;
+        for (std::size_t i = 0; i < std::min(from.size(), to.size()); ++i)
+            bytes.push_back(to[i].data - from[i].data);
+        return bytes;
+    }
+    bool follows(KernelCall const& first, KernelCall const& next) const {
+        auto lie = [&](std::span<Buffer const> from, std::span<Buffer const> to,
+                       std::vector<std::int64_t> const& apart) {
+            if (from.size() != to.size() || from.size() != apart.size()) return false;
+            for (std::size_t i = 0; i < from.size(); ++i)
+                if (from[i].meta != to[i].meta || apart[i] < 0 || apart[i] % bytes_of(to[i].meta.dtype, 1) ||
+                    to[i].data != from[i].data + static_cast<std::int64_t>(count) * apart[i])
+                    return false;
+            return true;
+        };
+        return first.accumulate == next.accumulate && first.op->text() == next.op->text() &&
+               lie(first.in, next.in, in) && lie(first.out, next.out, out);
+    }
+};
+
+/// Puts calls on their queue: like ones as a batch of the product that `whole` makes of the first, if it
+/// makes one, the others by `one`. All take the first one's workspace.
+template <class Whole>
+void multiply_many(std::span<KernelCall const> calls, Whole&& whole, void (*one)(KernelCall const&)) {
+    auto* const workspace = calls[0].workspace;
+    while (!calls.empty()) {
+        LikeCalls like(calls);
+        auto first = calls[0];
+        first.workspace = workspace;
+        if (like.count == 1 || !whole(first, like)) {
+            one(first);
+            like.count = 1;
+        }
+        calls = calls.subspan(like.count);
+    }
+}
+
+/// The product of a batch of calls, from that of the first.
+void multiply_batch(KernelCall const& call, std::byte* scratch, Multiplication p, LikeCalls const& like) {
+    auto elements = [](std::int64_t bytes, DType dtype) { return bytes / bytes_of(dtype, 1); };
+    p.batch = static_cast<std::int64_t>(like.count);
+    p.a.batch_stride = elements(like.in[0], p.a.dtype);
+    p.b.batch_stride = elements(like.in[1], p.b.dtype);
+    p.c.batch_stride = elements(like.out[0], p.c.dtype);
+    multiply(call, scratch, p);
+}
+
 /// Whether a sum of products needs f32 scratch, so that it is rounded once.
 bool is_wide(Product const& op, DType out) { return op.terms > 1 && out == bf16; }
 
@@ -46,8 +112,8 @@ std::int64_t multiply_bytes(std::int64_t m, std::int64_t n, std::int64_t k) {
     // A library knows no product over nothing, so that is one over a zero.
     return product_workspace_bytes + (k == 0 ? padded(bytes_of(f32, std::max(m, n))) : 0);
 }
-void multiply(KernelCall const& call, std::byte* workspace, Multiplication p) {
-    if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+bool multiply(KernelCall const& call, std::byte* workspace, Multiplication p) {
+    if (p.m == 0 || p.n == 0 || p.batch == 0) return true;
     p.workspace = workspace, p.workspace_bytes = product_workspace_bytes;
     if (p.k == 0) {
         auto* zeros = workspace + product_workspace_bytes;
@@ -56,7 +122,7 @@ void multiply(KernelCall const& call, std::byte* workspace, Multiplication p) {
         p.a = {.data = zeros, .dtype = p.a.dtype, .stride = 1};
         p.b = {.data = zeros, .dtype = p.a.dtype, .stride = p.n};
     }
-    call.queue->multiply(p);
+    return call.queue->multiply(p);
 }
 
 void product(KernelCall const& call) {
@@ -88,6 +154,22 @@ void product(KernelCall const& call) {
                                          .accumulate = add});
     }
 }
+void product_many(std::span<KernelCall const> calls) {
+    multiply_many(
+        calls,
+        [](KernelCall const& call, LikeCalls const& like) {
+            auto const& op = call.attributes<Product>();
+            auto const& y = call.out[0];
+            if (op.terms > 1) return false;
+            want_computable(call, call.in[0].meta.dtype);
+            auto p = product_of(op.form, call.in[0], call.in[1]);
+            p.c = {.data = y.data, .dtype = y.meta.dtype, .stride = p.n};
+            p.accumulate = call.accumulate & 1;
+            multiply_batch(call, call.workspace, p, like);
+            return true;
+        },
+        product);
+}
 std::int64_t product_workspace(AnyOp const& op, Metas const& in, Metas const& out, int) {
     auto const& o = *op.as<Product>();
     auto const& y = out[0].shape;
@@ -98,13 +180,16 @@ std::int64_t product_workspace(AnyOp const& op, Metas const& in, Metas const& ou
     return bytes + (is_wide(o, out[0].dtype) ? padded(bytes_of(f32, rows_at_once(rows, n) * n)) : 0);
 }
 
-void linear(KernelCall const& call) {
+namespace {
+
+/// The product of a call with its epilogue, and where its own scratch begins.
+Multiplication linear_of(KernelCall const& call, std::byte*& scratch) {
     auto const &x = call.in[0], &b = call.in[2], &y = call.out[0];
     want_computable(call, x.meta.dtype);
     auto p = product_of(ProductForm::nt, x, call.in[1]);
     p.c = {.data = y.data, .dtype = y.meta.dtype, .stride = p.n};
     p.bias = b.data;
-    auto* scratch = call.workspace;
+    scratch = call.workspace;
     if (b.meta.dtype != y.meta.dtype) {
         want_computable(call, b.meta.dtype);
         // A library takes a bias of the result's dtype only.
@@ -115,7 +200,35 @@ void linear(KernelCall const& call) {
         scratch += padded(bytes_of(bf16, p.n));
     }
     if (call.attributes<Linear>().epilogue == Epilogue::bias_gelu) p.before_gelu = call.out[1].data;
+    return p;
+}
+Multiplication gelu_gradient_of(KernelCall const& call) {
+    auto const& dx = call.out[0];
+    want_computable(call, call.in[0].meta.dtype);
+    auto p = product_of(ProductForm::nn, call.in[0], call.in[1]);
+    p.c = {.data = dx.data, .dtype = dx.meta.dtype, .stride = p.n};
+    p.gelu_input = call.in[2].data;
+    return p;
+}
+
+}  // namespace
+
+void linear(KernelCall const& call) {
+    std::byte* scratch = nullptr;
+    auto const p = linear_of(call, scratch);
     multiply(call, scratch, p);
+}
+void linear_many(std::span<KernelCall const> calls) {
+    multiply_many(
+        calls,
+        [](KernelCall const& call, LikeCalls const& like) {
+            if (like.in[2] != 0) return false;
+            std::byte* scratch = nullptr;
+            auto const p = linear_of(call, scratch);
+            multiply_batch(call, scratch, p, like);
+            return true;
+        },
+        linear);
 }
 std::int64_t linear_workspace(AnyOp const&, Metas const& in, Metas const& out, int) {
     auto const n = columns_of(out[0].shape);
@@ -123,16 +236,102 @@ std::int64_t linear_workspace(AnyOp const&, Metas const& in, Metas const& out, i
     return bytes + (in[2].dtype == out[0].dtype ? 0 : padded(bytes_of(bf16, n)));
 }
 
-void product_gelu_gradient(KernelCall const& call) {
-    auto const& dx = call.out[0];
-    want_computable(call, call.in[0].meta.dtype);
-    auto p = product_of(ProductForm::nn, call.in[0], call.in[1]);
-    p.c = {.data = dx.data, .dtype = dx.meta.dtype, .stride = p.n};
-    p.gelu_input = call.in[2].data;
-    multiply(call, call.workspace, p);
+void product_gelu_gradient(KernelCall const& call) { multiply(call, call.workspace, gelu_gradient_of(call)); }
+void product_gelu_gradient_many(std::span<KernelCall const> calls) {
+    multiply_many(
+        calls,
+        [](KernelCall const& call, LikeCalls const& like) {
+            // The slope lies as the result does.
+            if (like.in[2] != like.out[0]) return false;
+            multiply_batch(call, call.workspace, gelu_gradient_of(call), like);
+            return true;
+        },
+        product_gelu_gradient);
 }
 std::int64_t product_gelu_gradient_workspace(AnyOp const&, Metas const& in, Metas const& out, int) {
     return multiply_bytes(rows_of(out[0].shape), columns_of(out[0].shape), columns_of(in[0].shape));
+}
+
+namespace {
+
+/// Workspace of a linear gradient: db where it is added to, then what the product takes, or the sum after it.
+struct LinearGradientBytes {
+    std::int64_t sums, sum, rest;
+    LinearGradientBytes(Meta const& dy, Meta const& x)
+        : sums(padded(bytes_of(f32, columns_of(dy.shape)))),
+          sum(reduce_workspace(row_sum(), {{dy.dtype, {1, rows_of(dy.shape), columns_of(dy.shape)}}}, {}, 1)),
+          rest(std::max(multiply_bytes(columns_of(dy.shape), columns_of(x.shape), rows_of(dy.shape)), sum)) {}
+    static AnyOp row_sum() { return Reduce{ReduceFn::sum, {1}}; }
+};
+
+/// db of `count` calls whose operands lie one behind the other, each a sum of its own.
+void sum_rows(KernelCall const& call, LinearGradientBytes const& bytes, std::int64_t count) {
+    auto const rows = rows_of(call.in[0].meta.shape), n = columns_of(call.in[0].meta.shape);
+    auto const op = LinearGradientBytes::row_sum();
+    auto dy = call.in[0], db = call.out[1];
+    KernelCall inner = call;
+    inner.op = &op;
+    inner.in = {&dy, 1}, inner.out = {&db, 1};
+    inner.workspace = call.workspace + bytes.sums;
+    inner.accumulate = call.accumulate >> 1 & 1;
+    auto const at_once = std::max<std::int64_t>(1, bytes.rest / std::max<std::int64_t>(1, bytes.sum));
+    for (std::int64_t first = 0; first < count; first += at_once) {
+        auto const some = std::min(at_once, count - first);
+        dy.meta.shape = {some, rows, n}, db.meta.shape = {some, n};
+        reduce(inner);
+        dy.data += dy.meta.bytes(), db.data += db.meta.bytes();
+    }
+}
+
+Multiplication weight_gradient_of(KernelCall const& call) {
+    want_computable(call, call.in[0].meta.dtype);
+    auto p = product_of(ProductForm::tn, call.in[0], call.in[1]);
+    p.c = {.data = call.out[0].data, .dtype = call.out[0].meta.dtype, .stride = p.n};
+    p.accumulate = call.accumulate & 1;
+    return p;
+}
+
+}  // namespace
+
+void linear_gradient(KernelCall const& call) {
+    auto const& db = call.out[1];
+    LinearGradientBytes const bytes(call.in[0].meta, call.in[1].meta);
+    auto const add = call.accumulate >> 1 & 1;
+    auto p = weight_gradient_of(call);
+    auto* const scratch = call.workspace + bytes.sums;
+    bool const some = p.k > 0 && p.m > 0 && p.n > 0;
+    p.row_sums = !some ? nullptr : add ? call.workspace : db.data;
+    if (multiply(call, scratch, p) && some) {
+        if (add)
+            launch(*call.queue,
+                   FoldMap<float>{.x = {db.as<float const>(), reinterpret_cast<float const*>(call.workspace)},
+                                  .count = 2,
+                                  .largest = false,
+                                  .y = db.as<float>(),
+                                  .n = p.m});
+        return;
+    }
+    if (p.row_sums) {
+        p.row_sums = nullptr;
+        multiply(call, scratch, p);
+    }
+    sum_rows(call, bytes, 1);
+}
+void linear_gradient_many(std::span<KernelCall const> calls) {
+    multiply_many(
+        calls,
+        [](KernelCall const& call, LikeCalls const& like) {
+            if (like.in[0] != call.in[0].meta.bytes()) return false;
+            LinearGradientBytes const bytes(call.in[0].meta, call.in[1].meta);
+            multiply_batch(call, call.workspace + bytes.sums, weight_gradient_of(call), like);
+            sum_rows(call, bytes, static_cast<std::int64_t>(like.count));
+            return true;
+        },
+        linear_gradient);
+}
+std::int64_t linear_gradient_workspace(AnyOp const&, Metas const& in, Metas const&, int) {
+    LinearGradientBytes const bytes(in[0], in[1]);
+    return bytes.sums + bytes.rest;
 }
 
 void matmul(KernelCall const& call) {

@@ -1,5 +1,6 @@
 #include "plait/graph/micro.hpp"
 
+#include "cuda/launch.hpp"
 #include "cuda/rows/operands.hpp"
 #include "plait/graph/parts.hpp"
 #include "plait/ops/gradient_norm.hpp"
@@ -68,6 +69,28 @@ void part(KernelCall const& call) {
 }
 
 void join(KernelCall const& call) { put_side_by_side(call, call.attributes<Join>().dim); }
+
+void leaf_tree(KernelCall const& call) {
+    auto const& op = call.attributes<LeafTree>();
+    auto const &x = call.in[0], &y = call.out[0];
+    auto const n = y.meta.elements();
+    with_floats(call, y.meta.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        auto launch_of = [&]<int levels>(std::integral_constant<int, levels>) {
+            launch(*call.queue, TreeSum<T, levels>{.rows = x.as<T const>(),
+                                                   .stride = n,
+                                                   .own = x.as<T const>(),
+                                                   .rank = 0,
+                                                   .ranks = static_cast<int>(op.count / op.chain),
+                                                   .max = false,
+                                                   .out = y.as<T>(),
+                                                   .n = n,
+                                                   .chain = static_cast<int>(op.chain)});
+        };
+        if (op.count / op.chain < 4 << few_levels) launch_of(std::integral_constant<int, few_levels>());
+        else launch_of(std::integral_constant<int, most_levels>());
+    });
+}
 
 void micro_sum(KernelCall const& call) {
     Buffer const &x = call.in[0], &total = call.out[0];

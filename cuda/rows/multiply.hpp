@@ -12,8 +12,8 @@ constexpr std::int64_t padded(std::int64_t bytes) { return (bytes + 255) / 256 *
 std::int64_t multiply_bytes(std::int64_t m, std::int64_t n, std::int64_t k);
 
 /// Puts a product on the call's queue, of any sizes: over k = 0 it gives zeros. `workspace` has
-/// multiply_bytes().
-void multiply(KernelCall const& call, std::byte* workspace, Multiplication product);
+/// multiply_bytes(). False, with nothing done, where `row_sums` are asked for and are better made apart.
+bool multiply(KernelCall const& call, std::byte* workspace, Multiplication product);
 
 /// Throws Error where a GPU does not compute in this dtype.
 void want_computable(KernelCall const& call, DType dtype);

@@ -144,6 +144,9 @@ std::vector<Case> kernel_cases(DType t) {
     add(MicroTree{3, 0}, {x({7, 700}), x({7, 700}), x({7, 700})});
     add(Part{1, 2, 5}, {x({3, 9, 70})});
     add(Part{0, 1, 2}, {x({3, 70})});
+    add(LeafTree{8, 1}, {x({8 * 3, 70})});
+    add(LeafTree{12, 3}, {x({12, 701})});
+    add(LeafTree{1, 1}, {x({2, 70})});
     add(Join{1}, {x({5, 3, 70}), x({5, 1, 70}), x({5, 4, 70})});
     add(Join{0}, {x({2, 70}), x({3, 70})});
     return cases;

@@ -218,14 +218,21 @@ TEST_CASE("what loses a GPU is told with its instruction, from then on by every 
 TEST_CASE("products of every form, with what may stand after them") {
     struct Form {
         std::int64_t m, n, k, batch;
-        bool a_transposed, b_transposed, accumulate, bias, gelu;
+        bool a_transposed, b_transposed, accumulate, bias, gelu, sums = false;
     };
     Form const forms[] = {
-        {8, 16, 32, 1, false, true, false, false, false},  {8, 16, 32, 1, false, true, false, true, false},
-        {8, 16, 32, 1, false, true, false, true, true},    {5, 7, 3, 1, false, true, false, true, true},
-        {5, 7, 3, 1, false, false, true, false, false},    {5, 7, 3, 1, true, false, true, true, false},
-        {16, 8, 24, 3, false, false, false, false, false}, {5, 3, 7, 3, true, true, true, false, false},
+        {8, 16, 32, 1, false, true, false, false, false},
+        {8, 16, 32, 1, false, true, false, true, false},
+        {8, 16, 32, 1, false, true, false, true, true},
+        {5, 7, 3, 1, false, true, false, true, true},
+        {5, 7, 3, 1, false, false, true, false, false},
+        {5, 7, 3, 1, true, false, true, true, false},
+        {16, 8, 24, 3, false, false, false, false, false},
+        {5, 3, 7, 3, true, true, true, false, false},
         {1, 1, 1, 1, false, false, false, false, false},
+        {16, 8, 24, 1, true, false, false, false, false, true},
+        {16, 8, 24, 1, true, false, true, false, false, true},
+        {5, 8, 3, 1, true, false, false, false, false, true},
     };
     for (auto const& machine : machines())
         for (auto const& f : forms) {
@@ -240,6 +247,7 @@ TEST_CASE("products of every form, with what may stand after them") {
             auto x = numbers(f.batch * f.m * f.k, 1), w = numbers(f.batch * f.k * f.n, 2),
                  b = numbers(f.n, 3), y = numbers(f.batch * f.m * f.n, 4);
             Shared a(*machine, x), other(*machine, w), bias(*machine, b), c(*machine, y), before(*machine, y),
+                sums(*machine, numbers(f.m, 5)),
                 scratch(*machine, Words((gpu::product_workspace_bytes + 256) / 4));
             auto bytes = [](Shared const& s) { return reinterpret_cast<std::byte*>(s.get()); };
             gpu::Multiplication p;
@@ -251,8 +259,20 @@ TEST_CASE("products of every form, with what may stand after them") {
             if (f.bias) p.bias = bytes(bias);
             if (f.gelu) p.before_gelu = bytes(before);
             p.workspace = bytes(scratch), p.workspace_bytes = gpu::product_workspace_bytes;
-            machine->queue(Machine::kernels).multiply(p);
-            auto got = c.read(), inner = before.read();
+            if (f.sums) p.row_sums = bytes(sums);
+            if (!machine->queue(Machine::kernels).multiply(p)) {
+                REQUIRE(f.sums);
+                REQUIRE(c.read() == y);  // nothing was done
+                REQUIRE(sums.read() == numbers(f.m, 5));
+                p.row_sums = nullptr;
+                REQUIRE(machine->queue(Machine::kernels).multiply(p));
+            }
+            auto got = c.read(), inner = before.read(), added = sums.read();
+            for (std::int64_t i = 0; p.row_sums && i < f.m; ++i) {
+                double want = 0;
+                for (std::int64_t l = 0; l < f.k; ++l) want += x[static_cast<std::size_t>(l * f.m + i)];
+                REQUIRE(added[static_cast<std::size_t>(i)] == Approx(want).margin(1e-4));
+            }
             for (std::int64_t at = 0; at < f.batch * f.m * f.n; ++at) {
                 auto one = at / (f.m * f.n), i = at / f.n % f.m, j = at % f.n;
                 double want = f.accumulate ? y[static_cast<std::size_t>(at)] : 0;
@@ -269,6 +289,42 @@ TEST_CASE("products of every form, with what may stand after them") {
                 REQUIRE(got[static_cast<std::size_t>(at)] == Approx(want).margin(f.gelu ? 1e-3 : 1e-4));
             }
         }
+}
+
+TEST_CASE("cuDNN takes the attention that models train with") {
+#ifdef PLAIT_HAS_CUDNN
+    if (gpu::gpu_count() == 0) SKIP("no GPU");
+    auto const machine = gpu::open_gpu();
+    for (std::int64_t dim : {64, 128})
+        for (std::int64_t kv_heads : {4, 2}) {
+            CAPTURE(dim, kv_heads);
+            constexpr std::int64_t batch = 2, length = 256, heads = 4, scratch = std::int64_t{1} << 28;
+            auto memory = machine->allocate(scratch + (std::int64_t{64} << 20));
+            auto* next = memory.get() + scratch;
+            auto take = [&](std::int64_t n) { return std::exchange(next, next + n); };
+            auto const q = 2 * batch * length * heads * dim, k = 2 * batch * length * kv_heads * dim;
+            gpu::AttentionCall call{.batch = batch,
+                                    .heads = heads,
+                                    .kv_heads = kv_heads,
+                                    .length = length,
+                                    .keys = length,
+                                    .dim = dim,
+                                    .q = take(q),
+                                    .k = take(k),
+                                    .v = take(k),
+                                    .out = take(q),
+                                    .lse = take(4 * batch * length * heads),
+                                    .workspace = memory.get(),
+                                    .workspace_bytes = scratch};
+            auto& queue = machine->queue(Machine::kernels);
+            REQUIRE(queue.attend(call));
+            call.dout = take(q), call.dq = take(q), call.dk = take(k), call.dv = take(k);
+            REQUIRE(queue.attend(call));
+            machine->finish();
+        }
+#else
+    SKIP("this build is without cuDNN");
+#endif
 }
 
 TEMPLATE_TEST_CASE("bias and GELU beside a product", "", float, gpu::Bf16) {

@@ -236,7 +236,8 @@ inline std::vector<std::string> failures_of(int ranks, std::function<void(HostRa
         try {
             auto host = std::make_shared<gpu::HostMachine>(gpu::HostOptions{
                 .order = (rank % 2 == 0) == (how.order == gpu::Order::forward) ? gpu::Order::forward
-                                                                               : gpu::Order::backward});
+                                                                               : gpu::Order::backward,
+                .fixed_algorithms = true});
             std::shared_ptr<gpu::Machine> machine = host;
             if (how.forget != Forget::nothing)
                 machine = std::make_shared<ForgetfulMachine>(host, how.forget == Forget::kernels_wait);

@@ -80,7 +80,7 @@ TEST_CASE("a GPU's library attends as the CPU does, and twice alike") {
                 CAPTURE(dim, kv_heads, causal);
                 Sample s{"attention", Attention{causal}, {}};
                 for (auto heads : {std::int64_t{4}, kv_heads, kv_heads, std::int64_t{4}})
-                    s.in.push_back(any({2, 192, heads, dim}));
+                    s.in.push_back(any({2, 256, heads, dim}));
                 auto x = inputs_of(s, bf16, 3);
                 auto values = [&](std::shared_ptr<Backend> backend) {
                     auto in = constants(x);

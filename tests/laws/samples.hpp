@@ -185,6 +185,9 @@ inline void matmul_samples(std::vector<Sample>& s) {
     s.push_back({"product gelu gradient", ProductGeluGradient{}, {any({2, 3, 7}), any({7, 5}), bent}});
     s.push_back(
         {"product gelu gradient of a vector", ProductGeluGradient{}, {any({4}), any({4, 3}), any({3})}});
+    s.push_back({"linear gradient", LinearGradient{}, {any({2, 3, 7}), any({2, 3, 5})}});
+    s.push_back({"linear gradient of even columns", LinearGradient{}, {any({5, 8}), any({5, 3})}});
+    s.push_back({"linear gradient of a vector", LinearGradient{}, {any({4}), any({3})}});
     for (bool a : {false, true})
         for (bool b : {false, true}) {
             auto name = std::string("matmul ") + (a ? "t" : "n") + (b ? "t" : "n");

@@ -1,13 +1,11 @@
 // Losses, gradients and updates against PyTorch; tests/golden/make.py makes the files.
 #ifdef PLAIT_HAS_JSON
 
-#include "catch.hpp"
-#include "plait/io/safetensors.hpp"
-#include "plait/plait.hpp"
+#include "golden.hpp"
 
 #include <cmath>
 
-using namespace plait;
+using namespace tests;
 
 namespace {
 
@@ -18,37 +16,6 @@ struct Bounds {
 constexpr Bounds f32_bounds{1e-5, 1e-5, 1e-4};
 // A number in bf16 is off by up to 2^-9 = 0.2 %, and a gradient has been rounded dozens of times.
 constexpr Bounds bf16_bounds{5e-3, 5e-2, 2e-2};
-
-/// A file of tests/golden.
-struct Golden {
-    SafetensorsFile file;
-    models::Config config;
-
-    explicit Golden(std::string const& name)
-        : file(std::string(TESTS_DIR) + "/golden/" + name + ".safetensors") {
-        auto& c = config;
-        c.tied = file.metadata().at("tied") == "true";
-        c.norm_eps = number("norm_eps"), c.rope_base = number("rope_base");
-        std::pair<char const*, std::int64_t*> const sizes[] = {
-            {"dim", &c.dim},       {"layers", &c.layers}, {"heads", &c.heads}, {"kv_heads", &c.kv_heads},
-            {"hidden", &c.hidden}, {"vocab", &c.vocab},   {"seq", &c.seq}};
-        for (auto const& [key, to] : sizes) *to = static_cast<std::int64_t>(number(key));
-    }
-
-    double number(std::string const& key) const { return std::stod(file.metadata().at(key)); }
-
-    /// A tensor; of those with a row for each step, the row of `step`.
-    Array array(std::string const& name, std::int64_t step = -1) const {
-        auto const& entry = file.at(name);
-        auto shape = step < 0 ? entry.meta.shape : entry.meta.shape.dims(1, entry.meta.shape.rank());
-        Array a(Meta{entry.meta.dtype, shape});
-        auto bytes = a.bytes();
-        auto from =
-            entry.bytes.subspan(static_cast<std::size_t>(std::max<std::int64_t>(step, 0)) * bytes.size());
-        std::copy_n(from.begin(), bytes.size(), bytes.begin());
-        return a;
-    }
-};
 
 double distance(Array const& ours, Array const& theirs) {
     REQUIRE(ours.shape() == theirs.shape());
@@ -104,11 +71,6 @@ std::vector<Variant> variants(std::string const& modules = "blocks.*") {
     };
 }
 
-template <class Module>
-void set_weights(Module& module, Golden const& golden) {
-    for (auto const& v : variables_of(module)) v->value = golden.array("weight." + v->path);
-}
-
 template <class Model>
 Model make_model(Golden const& golden, Variant const& variant) {
     auto config = golden.config;
@@ -116,10 +78,6 @@ Model make_model(Golden const& golden, Variant const& variant) {
     Model model(config);
     set_weights(model, golden);
     return model;
-}
-
-std::map<std::string, Array> batch_of(Golden const& golden, std::int64_t step) {
-    return {{"tokens", golden.array("tokens", step)}, {"targets", golden.array("targets", step)}};
 }
 
 /// The loss, and then the gradient of each parameter as "gradient.PATH".
@@ -164,16 +122,6 @@ Trained train(Golden const& golden, Variant const& variant, optim::AdamW adam) {
     }
     for (auto const& v : variables_of(model)) out.weights.emplace_back("after." + v->path, all->read(*v));
     return out;
-}
-
-optim::AdamW adam_of(Golden const& golden) {
-    auto steps = static_cast<std::int64_t>(golden.number("steps"));
-    auto warmup = static_cast<std::int64_t>(golden.number("warmup"));
-    return {.rate = optim::cosine(golden.number("rate"), warmup, steps),
-            .beta1 = golden.number("beta1"),
-            .beta2 = golden.number("beta2"),
-            .eps = golden.number("eps"),
-            .weight_decay = golden.number("decay")};
 }
 
 template <class Model>
@@ -269,5 +217,25 @@ TEST_CASE("a tied GPT-2 trains as with PyTorch's AdamW") { check_training<models
 TEST_CASE("an untied GPT-2 trains as with PyTorch's AdamW") { check_training<models::Gpt2>("gpt2_untied"); }
 TEST_CASE("a tied Llama trains as with PyTorch's AdamW") { check_training<models::Llama>("llama_tied"); }
 TEST_CASE("an untied Llama trains as with PyTorch's AdamW") { check_training<models::Llama>("llama_untied"); }
+
+TEST_CASE("200 steps follow PyTorch's") {
+    auto check = [](auto* model, std::string const& file) {
+        using Model = std::remove_pointer_t<decltype(model)>;
+        Golden golden(file);
+        auto const steps = static_cast<std::int64_t>(golden.number("steps"));
+        INFO(file);
+        CHECK(steps == 200);
+        auto curve = [&](Plan const& plan, optim::AdamW const& adam) {
+            return curve_of<Model>(golden, plan, adam, cpu_backend(1), steps);
+        };
+        auto adam = adam_of(golden);
+        CHECK(distance_from(golden, curve(Plan(), adam)) < 1e-4);
+        CHECK(distance_from(golden, curve(Plan().compute(bf16), adam), 5) < 2e-2);
+        adam.weight_decay = 0;
+        CHECK(distance_from(golden, curve(Plan(), adam)) > 1e-3);
+    };
+    check(static_cast<models::Gpt2*>(nullptr), "gpt2_curve");
+    check(static_cast<models::Llama*>(nullptr), "llama_curve");
+}
 
 #endif

@@ -78,6 +78,8 @@ std::vector<Row> const rows{
     {ProductGeluGradient{},
      "bf16[8, 5], bf16[5, 4], f32[8, 4]",
      {"product_gelu_gradient", "x given as f32[8, 4], want bf16"}},
+    {LinearGradient{}, "f32[8, 5], f32[7, 4]", {"linear_gradient", "size 8", "size 7"}},
+    {LinearGradient{}, "bf16[8, 5], f32[8, 4]", {"linear_gradient", "x given as f32[8, 4], want bf16"}},
     {MatMul{}, "f32[2, 3, 4], f32[2, 5, 6]", {"matmul", "size 5", "size 4"}},
     {MatMul{}, "f32[2, 3, 4], f32[3, 4, 6]", {"matmul", "size 3", "size 2"}},
     {MatMul{}, "f32[2, 3, 4], f32[4, 6]", {"matmul", "input 1 has 2 dims, not 3"}},

@@ -67,6 +67,8 @@ std::vector<Row> const rows{
     {Linear{Epilogue::bias}, "bf16[4], bf16[5, 4], bf16[5]", "bf16[5]"},
     {Linear{Epilogue::bias_gelu}, "bf16[2, 4], bf16[5, 4], f32[5]", "bf16[2, 5], bf16[2, 5]"},
     {ProductGeluGradient{}, "bf16[2, 3, 5], bf16[5, 4], bf16[2, 3, 4]", "bf16[2, 3, 4]"},
+    {LinearGradient{}, "bf16[2, 3, 5], bf16[2, 3, 4]", "f32[5, 4], f32[5]"},
+    {LinearGradient{}, "f64[5], f64[4]", "f64[5, 4], f64[5]"},
     {MatMul{}, "bf16[2, 3, 4], bf16[2, 4, 5]", "bf16[2, 3, 5]"},
     {MatMul{true, true}, "f32[4, 3], f32[5, 4]", "f32[3, 5]"},
 
@@ -243,6 +245,7 @@ TEST_CASE("costs count the products") {
         {Product{nn, 2}, "f32[6, 5], f32[5, 4], f32[6, 3], f32[3, 4]", 2 * 6 * 4 * (5 + 3)},
         {Linear{}, "f32[6, 4], f32[5, 4], f32[5]", 2 * 6 * 4 * 5},
         {ProductGeluGradient{}, "f32[6, 5], f32[5, 4], f32[6, 4]", 2 * 6 * 4 * 5},
+        {LinearGradient{}, "f32[6, 5], f32[6, 4]", (2 * 4 + 1) * 6 * 5},
         {MatMul{true, false}, "f32[7, 4, 6], f32[7, 4, 5]", 2 * 7 * 6 * 4 * 5},
         {Attention{false}, "f32[2, 3, 4, 8], f32[2, 5, 2, 8], f32[2, 5, 2, 8]", 2 * 2 * (2 * 4 * 3 * 5 * 8)},
         {Attention{true}, "f32[2, 3, 4, 8], f32[2, 5, 2, 8], f32[2, 5, 2, 8]", 2 * (2 * 4 * 3 * 5 * 8)},

@@ -112,7 +112,53 @@ TEST_CASE("fusion leaves no residual add, bias or clipping apart") {
                               fuse(recompute(Graph::of(recorded(gpt2)), {"blocks.*.mlp"}))}) {
         CHECK(count(again, "product_gelu_gradient") == 2);
         CHECK(count(again, "unary_gradient") == 0);
+        CHECK(count(again, "linear_gradient") == 12);
+        for (auto const& n : again.nodes)
+            if (auto const* sum = n->op.as<Reduce>())
+                CHECK((sum->dims.size() < 2 || n->inputs[0].meta().shape.rank() < 3));
     }
+}
+
+TEST_CASE("a bias's gradient is made with its weight's, unless somebody asks for it before") {
+    auto numbers = [](Shape shape, float step) {
+        std::vector<float> x;
+        for (std::int64_t i = 0; i < shape.elements(); ++i)
+            x.push_back(std::sin(step * static_cast<float>(i)));
+        return Tensor(Array(shape, x));
+    };
+    Tensor dy = numbers({5, 3, 7}, 0.7f), x = numbers({5, 3, 6}, 1.3f);
+    OriginScope scope(Origin{"mlp.up", Phase::backward, false});
+    auto joined = [](std::vector<Output> const& outputs, auto const&... apart) {
+        auto const plain = Graph::of(outputs), fused = fuse(plain, apart...);
+        CHECK(largest_distance(plain, fused) == 0);
+        CHECK(count(fused, "linear_gradient") + count(fused, "product") == count(plain, "product"));
+        CHECK(count(fused, "reduce") == count(plain, "reduce") - count(fused, "linear_gradient"));
+        return count(fused, "linear_gradient");
+    };
+    auto dw = [&](Tensor const& a) { return product(ProductForm::tn, a, x); };
+    // Before it and after it, and read later on.
+    Tensor db = sum(dy, {0, 1}), first = dw(dy), later = sum(dy, {0, 1});
+    CHECK(joined({{"dw", first.value()}, {"db", db.value()}}) == 1);
+    CHECK(joined({{"dw", first.value()}, {"db", later.value()}}) == 1);
+    CHECK(joined({{"dw", first.value()}, {"db", exp(db).value()}}) == 1);
+    // One product takes one sum.
+    CHECK(joined({{"dw", first.value()}, {"db", db.value()}, {"again", later.value()}}) == 1);
+    Tensor second = dw(dy);
+    CHECK(joined({{"dw", first.value()}, {"dw2", second.value()}, {"db", db.value()}}) == 1);
+
+    Tensor early = sum(dy, {0, 1}), read = exp(early), after = dw(dy);
+    CHECK(joined({{"dw", after.value()}, {"db", early.value()}, {"read", read.value()}}) == 0);
+    CHECK(joined({{"dw", first.value()}, {"another sum", sum(x, {0, 1}).value()}}) == 0);
+    CHECK(joined({{"dw", first.value()}, {"fewer dims", sum(dy, {0}).value()}}) == 0);
+    CHECK(joined({{"dw", first.value()}, {"columns", sum(dy, {0, 2}).value()}}) == 0);
+    CHECK(joined({{"dw", first.value()}, {"largest", max(dy, {0, 1}).value()}}) == 0);
+    Tensor two = apply_one(Product{ProductForm::tn, 2}, {dy, x, dy, x});
+    CHECK(joined({{"two terms", two.value()}, {"db", db.value()}}) == 0);
+    OriginScope elsewhere(Origin{"head", Phase::backward, false});
+    auto stages = [](std::string_view a, std::string_view b) { return a != b; };
+    Tensor other = sum(dy, {0, 1});
+    CHECK(joined({{"dw", first.value()}, {"db", other.value()}}) == 1);
+    CHECK(joined({{"dw", first.value()}, {"db", other.value()}}, stages) == 0);
 }
 
 TEST_CASE("GELU's gradient joins a product whose value nobody else asks for, and keeps its bits") {

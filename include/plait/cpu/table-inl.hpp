@@ -67,6 +67,7 @@ PLAIT_INLINE KernelTable kernels() {
         {MicroTree::name, micro_tree},
         {Part::name, part},
         {Join::name, join},
+        {LeafTree::name, leaf_tree},
         {Product::name, product, product_workspace, 0b1},
         {Linear::name, linear, linear_workspace},
         {ProductGeluGradient::name, product_gelu_gradient, product_gelu_gradient_workspace},

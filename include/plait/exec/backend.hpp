@@ -47,7 +47,8 @@ class Backend {
     virtual void read(std::span<std::byte> to, std::byte const* from) = 0;
 
     virtual void call(KernelRow const& row, KernelCall& call) = 0;
-    /// Calls that need nothing of one another, of a row that has `run_many`.
+    /// Calls that need nothing of one another, of a row that has `run_many`; the workspace is the first
+    /// one's.
     virtual void call_many(KernelRow const& row, std::span<KernelCall> calls) {
         for (auto& one : calls) call(row, one);
     }

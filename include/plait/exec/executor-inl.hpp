@@ -55,7 +55,6 @@ PLAIT_INLINE void Executor::bind() {
         bind_all(i.out, b.out);
         bound_.push_back(std::move(b));
     }
-    join();
     recording_.reset();
     asked_ = false;
 }
@@ -153,10 +152,10 @@ PLAIT_INLINE void Executor::perform(int number, int micro) {
     detail::with_path(instruction.origin, [&] { state_->backend().call(*instruction.row, call); });
 }
 
-PLAIT_INLINE void Executor::perform_joined(int number, int micro) {
+PLAIT_INLINE void Executor::perform_joined(int number, int count, int micro) {
     auto const& instruction = program_.instructions[static_cast<std::size_t>(number)];
     std::vector<KernelCall> calls;
-    for (int i = number; i < number + joined_[static_cast<std::size_t>(number)]; ++i) {
+    for (int i = number; i < number + count; ++i) {
         move(i, micro);
         calls.push_back(kernel_call(i, micro));
     }
@@ -164,18 +163,23 @@ PLAIT_INLINE void Executor::perform_joined(int number, int micro) {
     detail::with_path(instruction.origin, [&] { state_->backend().call_many(*instruction.row, calls); });
 }
 
-PLAIT_INLINE void Executor::join() {
+PLAIT_INLINE int Executor::joined(int number, int last, int micro) {
+    auto const* row = program_.instructions[static_cast<std::size_t>(number)].row;
+    if (!row || !row->run_many) return 1;
     struct Use {
         std::byte const *begin, *end;
         bool written;
     };
-    auto uses = [&](std::size_t number) {
+    auto uses = [&](int i, bool workspace) {
         std::vector<Use> all;
-        auto const& i = program_.instructions[number];
-        for (auto const& b : bound_[number].in) all.push_back({b.data, b.data + b.meta.bytes(), false});
-        for (auto const& b : bound_[number].out) all.push_back({b.data, b.data + b.meta.bytes(), true});
-        auto const* workspace = scratch_memory_ + i.workspace;
-        if (i.workspace_bytes) all.push_back({workspace, workspace + i.workspace_bytes, true});
+        move(i, micro);
+        auto const& bound = bound_[static_cast<std::size_t>(i)];
+        for (auto const& b : bound.in) all.push_back({b.data, b.data + b.meta.bytes(), false});
+        for (auto const& b : bound.out) all.push_back({b.data, b.data + b.meta.bytes(), true});
+        auto const& instruction = program_.instructions[static_cast<std::size_t>(i)];
+        auto const* scratch = scratch_memory_ + instruction.workspace;
+        if (workspace && instruction.workspace_bytes)
+            all.push_back({scratch, scratch + instruction.workspace_bytes, true});
         return all;
     };
     auto apart = [](std::vector<Use> const& a, std::vector<Use> const& b) {
@@ -184,35 +188,29 @@ PLAIT_INLINE void Executor::join() {
                 if ((x.written || y.written) && x.begin < y.end && y.begin < x.end) return false;
         return true;
     };
-    joined_.assign(program_.instructions.size(), 1);
-    for (auto const& piece : program_.pieces) {
-        auto const last = static_cast<std::size_t>(piece.last);
-        for (auto i = static_cast<std::size_t>(piece.first); i < last;) {
-            auto next = i + 1;
-            auto const* row = program_.instructions[i].row;
-            if (row && row->run_many && !bound_[i].moves)
-                for (auto taken = uses(i); next < last; ++next) {
-                    if (program_.instructions[next].row != row || bound_[next].moves) break;
-                    auto more = uses(next);
-                    if (!apart(taken, more)) break;
-                    taken.insert(taken.end(), more.begin(), more.end());
-                }
-            joined_[i] = static_cast<int>(next - i);
-            i = next;
-        }
+    auto taken = uses(number, true);
+    int next = number + 1;
+    for (; next < last && program_.instructions[static_cast<std::size_t>(next)].row == row; ++next) {
+        auto more = uses(next, false);
+        bool const room = program_.instructions[static_cast<std::size_t>(next)].workspace_bytes <=
+                          program_.instructions[static_cast<std::size_t>(number)].workspace_bytes;
+        if (!room || !apart(taken, more)) break;
+        taken.insert(taken.end(), more.begin(), more.end());
     }
+    return next - number;
 }
 
 PLAIT_INLINE void Executor::visit(std::int64_t number) {
     auto const& visit = program_.visits[static_cast<std::size_t>(number)];
     auto const& piece = program_.pieces[static_cast<std::size_t>(visit.piece)];
     auto const begin = now();
-    for (int i = piece.first; i < piece.last; i += joined_[static_cast<std::size_t>(i)]) {
+    for (int i = piece.first, count = 1; i < piece.last; i += count) {
         auto const from = now();
-        if (joined_[static_cast<std::size_t>(i)] > 1) perform_joined(i, visit.micro);
+        count = joined(i, piece.last, visit.micro);
+        if (count > 1) perform_joined(i, count, visit.micro);
         else perform(i, visit.micro);
         if (checks_values_)
-            for (int k = i; k < i + joined_[static_cast<std::size_t>(i)]; ++k) check_values_of(k);
+            for (int k = i; k < i + count; ++k) check_values_of(k);
         if (!log_) continue;
         state_->backend().finish();
         note_instruction(i, visit.micro, from);

@@ -64,11 +64,11 @@ class Executor {
     void check_values_of(int number) const;
     void visit(std::int64_t number);
     void perform(int number, int micro);
-    /// Instructions [number, number + joined_[number]) in one go.
-    void perform_joined(int number, int micro);
+    /// How many instructions from `number` on, before `last`, are called in one go.
+    int joined(int number, int last, int micro);
+    void perform_joined(int number, int count, int micro);
     void move(int number, int micro);
     KernelCall kernel_call(int number, int micro) const;
-    void join();
     /// "rms_norm in blocks.2.norm", or from one to the other.
     std::string where(DeviceFault const& fault) const;
     void start(Instruction const& instruction, std::span<Buffer const> in, std::span<Buffer const> out,
@@ -96,7 +96,6 @@ class Executor {
         bool moves = false;  // some operand is a block of a micro-batch
     };
     std::vector<Bound> bound_;
-    std::vector<int> joined_;  // of an instruction: how many from it on are called in one go
     std::unique_ptr<RecordedStep> recording_;
     bool asked_ = false;  // a step was asked for piece by piece since the places were bound
     /// What the recording sends, by communicator.

@@ -54,7 +54,8 @@ struct KernelRow {
     /// Null: none.
     std::int64_t (*workspace)(AnyOp const&, Metas const& in, Metas const& out, int workers) = nullptr;
     std::uint32_t accumulates = 0;  // outputs (bits) that the kernel can add to
-    /// Calls of this row that need nothing of one another, in one go. Null: one by one.
+    /// Calls of this row that need nothing of one another, in one go. They may all use the first one's
+    /// workspace, than which none wants more, and no other. Null: one by one.
     void (*run_many)(std::span<KernelCall const>) = nullptr;
 };
 using KernelTable = std::span<KernelRow const>;

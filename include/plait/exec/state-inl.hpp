@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <thread>
+#include <vector>
 
 namespace plait {
 namespace detail {
@@ -93,6 +95,23 @@ PLAIT_INLINE std::int64_t State::offset_of(Variable const& v) const {
     return entry(v).offset;
 }
 
+namespace detail {
+
+/// f(i) for i < count, in threads where that is worth their start.
+template <class F>
+void in_threads(std::int64_t count, F const& f) {
+    auto some = [&f](std::int64_t first, std::int64_t last) {
+        for (auto i = first; i < last; ++i) f(i);
+    };
+    auto const most = std::max<std::int64_t>(1, std::thread::hardware_concurrency());
+    auto const n = std::clamp<std::int64_t>(count >> 18, 1, most);
+    std::vector<std::jthread> others;
+    for (std::int64_t t = 1; t < n; ++t) others.emplace_back(some, count * t / n, count * (t + 1) / n);
+    some(0, count / n);
+}
+
+}  // namespace detail
+
 PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed, Shape const& block,
                                  Placement const& place) {
     if (v.value && block == v.meta.shape) return v.value;
@@ -100,14 +119,14 @@ PLAIT_INLINE Array initial_value(Variable const& v, std::uint64_t seed, Shape co
     Random random{seed, hash_name(v.path), 0};
     auto const counted = v.counted();
     for_each_run(block, place, [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
-        for (std::int64_t i = 0; i < count; ++i) {
+        detail::in_threads(count, [&](std::int64_t i) {
             auto n = static_cast<std::uint64_t>(logical + i);
             double x = v.value ? v.value.at(logical + i) : v.init.a;
             if (!v.value && v.init.kind == Init::Kind::normal) x = v.init.a + v.init.b * random.normal(n);
             if (!v.value && v.init.kind == Init::Kind::uniform)
                 x = v.init.a + (v.init.b - v.init.a) * random.uniform(n);
             detail::set(a, local + i, logical + i < counted ? x : 0);
-        }
+        });
     });
     return a;
 }

@@ -65,6 +65,24 @@ struct Join {
     Rule rule(Metas const& in) const { return detail::whole_dim_rule(in, dim, infer(in)[0].shape[dim]); }
 };
 
+/// The canonical sum of `count` leaves that lie side by side along dim 0, in their order: a chain inside each
+/// run of `chain`, and (0 + 1) + (2 + 3) across runs, of which there are a power of two. Rounded to the dtype
+/// after every addition: [count * n, ..] -> [n, ..].
+struct LeafTree {
+    static constexpr std::string_view name = "leaf_tree";
+    std::int64_t count = 1, chain = 1;
+    using fields = Fields<&LeafTree::count, &LeafTree::chain>;
+
+    Metas infer(Metas const& in) const {
+        Meta m = in.at(0);
+        check<ShapeError>(count > 0 && chain > 0 && count % chain == 0 && m.shape[0] % count == 0,
+                          "leaf_tree: {} leaves in runs of {} do not divide {}", count, chain, to_string(m));
+        m.shape[0] /= count;
+        return {m};
+    }
+    Rule rule(Metas const& in) const { return detail::whole_dim_rule(in, 0, infer(in)[0].shape[0]); }
+};
+
 /// The same value, whole along one dim on every rank: [.., n, ..] -> [.., n, ..].
 struct Whole {
     static constexpr std::string_view name = "whole";

@@ -23,6 +23,8 @@ class Rewriter {
     /// yet.
     Value mapped(Value const& v);
     std::vector<Value> mapped(std::vector<Value> const& values);
+    /// From now on `fresh` stands for `v`; what read it before reads what stood for it then.
+    void put(Value const& v, Value fresh) { map_[v] = std::move(fresh); }
     /// The node as it is, on mapped inputs.
     std::vector<Value> keep(Node const& node);
 

@@ -3,6 +3,7 @@
 #include "plait/ops/elementwise.hpp"
 #include "plait/ops/infer.hpp"
 #include "plait/ops/matmul.hpp"
+#include "plait/ops/reduce.hpp"
 #include "plait/ops/view.hpp"
 
 #include <numeric>
@@ -165,6 +166,26 @@ PLAIT_INLINE Cost ProductGeluGradient::cost(Metas const& in) const {
 }
 PLAIT_INLINE Tensors ProductGeluGradient::define(Tensors const& x) const {
     return apply(UnaryGradient{UnaryFn::gelu}, {x[2], product(ProductForm::nn, x[0], x[1])});
+}
+
+// x lacks what makes the bias's gradient, which every block of x's columns would make whole.
+PLAIT_INLINE Rule LinearGradient::rule(Metas const& in) const {
+    return detail::by_shape(parse_rule(name, "... n, ... !k -> n !k, n", in));
+}
+PLAIT_INLINE Metas LinearGradient::infer(Metas const& in) const {
+    auto r = rule(in);
+    auto t = in[0].dtype;
+    detail::want(name, in, {{"dy", detail::floating}, {"x", {t}}});
+    return detail::outputs(r, {detail::wide(t), detail::wide(t)});
+}
+PLAIT_INLINE Cost LinearGradient::cost(Metas const& in) const {
+    auto width = static_cast<double>(in[1].shape.back());
+    return detail::cost_of(in, infer(in), (2 * width + 1) * static_cast<double>(in[0].elements()));
+}
+PLAIT_INLINE Tensors LinearGradient::define(Tensors const& x) const {
+    std::vector<int> rows(static_cast<std::size_t>(x[0].rank() - 1));
+    std::iota(rows.begin(), rows.end(), 0);
+    return {product(ProductForm::tn, x[0], x[1]), rows.empty() ? detail::widened(x[0]) : sum(x[0], rows)};
 }
 
 PLAIT_INLINE Rule MatMul::rule(Metas const& in) const {

@@ -53,6 +53,17 @@ struct ProductGeluGradient {
     Tensors define(Tensors const& x) const;
 };
 
+/// The gradients of a Linear's weight and bias: (dy[..., n], x[..., k]) -> dw[n, k], the product tn, and
+/// db[n], the sum of dy's rows; both f32 for bf16. Made by the fusion pass.
+struct LinearGradient {
+    static constexpr std::string_view name = "linear_gradient";
+
+    Metas infer(Metas const& in) const;
+    Rule rule(Metas const& in) const;
+    Cost cost(Metas const& in) const;
+    Tensors define(Tensors const& x) const;
+};
+
 /// Batched matrix product: a[..., m, k] · b[..., k, n] -> [..., m, n], either operand's last two dims swapped
 /// on request. Leading dims are equal.
 struct MatMul {

@@ -54,6 +54,10 @@ PLAIT_INLINE std::vector<std::vector<Value>> run_in_leaves(AnyOp const& op, std:
                                                            Leaves const& leaves, LeafHost const& host) {
     std::vector<std::vector<Value>> made(out.size());
     std::vector<detail::LeafSum> sums(out.size(), detail::LeafSum(leaves));
+    bool const together = leaves.count >= leaves.chain && leaves.together && leaves.together(op);
+    auto const side_by_side = [&](std::size_t o) {
+        return layout.outputs[o].is_partial() && together && out[o].shape.rank() > 0;
+    };
     for (std::int64_t i = 0; i < leaves.count; ++i) {
         std::vector<Value> leaf;
         Metas in, leaf_out = out;
@@ -69,12 +73,16 @@ PLAIT_INLINE std::vector<std::vector<Value>> run_in_leaves(AnyOp const& op, std:
             auto const& l = layout.outputs[o];
             Value v{node, static_cast<int>(o)};
             host.made(v, v.output, l.is_shard() ? l.dim : -1, i);
-            l.is_partial() ? sums[o].take(v) : made[o].push_back(v);
+            if (l.is_partial() && !side_by_side(o)) sums[o].take(v);
+            else made[o].push_back(v);
         }
     }
     for (std::size_t o = 0; o < out.size(); ++o) {
         auto const& l = layout.outputs[o];
-        if (l.is_partial()) made[o] = sums[o].addends();
+        if (side_by_side(o)) {
+            Value all{record(Join{0}, made[o]), 0};
+            made[o] = {{record(LeafTree{leaves.count, leaves.chain}, {all}), 0}};
+        } else if (l.is_partial()) made[o] = sums[o].addends();
         else if (l.is_shard() && made[o].size() > 1) made[o] = {{record(Join{l.dim}, made[o]), 0}};
     }
     return made;

@@ -16,10 +16,13 @@ namespace plait {
 struct Leaves {
     std::int64_t count = 1;  // in a micro-batch
     std::int64_t chain = 1;
+    /// Whether leaves of an op are made one after the other and added up then, at the price of room for all
+    /// of them; without it, and else, they are added up as they come.
+    std::function<bool(AnyOp const&)> together{};
 
     /// `pieces`: micro-batches of all ranks together.
     static Leaves of(Granularity const& g, std::int64_t pieces) {
-        return {g.batch / pieces, g.batch / g.data};
+        return {g.batch / pieces, g.batch / g.data, {}};
     }
 
     /// Addends of a micro-batch that the sum over time takes one after another: whole virtual data ranks are

@@ -293,8 +293,8 @@ class StageFinder {
         }
     }
     static bool light(Node const& n) {
-        return follows(n) || n.op.as<Binary>() || n.op.as<Join>() || n.op.as<Part>() || n.op.as<Reshape>() ||
-               is_collective(n.op);
+        return follows(n) || n.op.as<Binary>() || n.op.as<Join>() || n.op.as<LeafTree>() || n.op.as<Part>() ||
+               n.op.as<Reshape>() || is_collective(n.op);
     }
 
     Sections const& sections_;

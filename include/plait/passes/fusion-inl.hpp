@@ -13,6 +13,7 @@
 #include "plait/passes/fusion.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace plait {
 namespace detail {
@@ -25,6 +26,7 @@ struct Fusion {
     Apart const& apart;
     std::unordered_map<Node const*, std::vector<Value>> made{};  // what a neighbour already made for a node
     std::unordered_map<Node const*, std::shared_ptr<Node const>> shared{};
+    std::unordered_set<Node const*> taken{};  // sums that others make
 
     using Row = std::vector<Value> (Fusion::*)(Node const&, Rewriter&);
 
@@ -92,6 +94,38 @@ struct Fusion {
         auto in = r.mapped(from.inputs);
         in.push_back(r.mapped(n.inputs[0]));
         return values_of(record(ProductGeluGradient{}, std::move(in)));
+    }
+
+    /// A weight's gradient, and the sum of its left side's rows: the bias's, which moves to where the
+    /// weight's is made.
+    std::vector<Value> bias_gradient(Node const& n, Rewriter& r) {
+        auto const* p = n.op.as<Product>();
+        if (!p || p->form != ProductForm::tn || p->terms != 1) return {};
+        auto const& dy = n.inputs[0];
+        auto sums_rows = [&](Node const* other) {
+            auto const* sum = other ? other->op.as<Reduce>() : nullptr;
+            if (!sum || sum->fn != ReduceFn::sum || taken.contains(other)) return false;
+            if (static_cast<int>(sum->dims.size()) + 1 != dy.meta().shape.rank() ||
+                other->outputs[0].shape.back() != dy.meta().shape.back())
+                return false;
+            if (other->origin.phase != n.origin.phase || other->origin.recomputed != n.origin.recomputed ||
+                (apart && apart(other->origin.path, n.origin.path)))
+                return false;
+            auto const& late = readers.find(value(*other));
+            return late == readers.end() ||
+                   std::all_of(late->second.begin(), late->second.end(),
+                               [&](Node const* reader) { return !reader || reader->sequence > n.sequence; });
+        };
+        auto const& all = readers.at(dy);
+        auto const sum = std::find_if(all.begin(), all.end(), sums_rows);
+        if (sum == all.end()) return {};
+        auto in = r.mapped(n.inputs);
+        if (!fits(LinearGradient{}, in)) return {};
+        taken.insert(*sum);
+        auto made_here = values_of(record(LinearGradient{}, std::move(in)));
+        if ((*sum)->sequence < n.sequence) r.put(value(**sum), made_here[1]);
+        else made[*sum] = {made_here[1]};
+        return {made_here[0]};
     }
 
     /// x + r, read by a norm.
@@ -247,8 +281,9 @@ PLAIT_INLINE Graph fuse(Graph const& graph, detail::Apart const& apart) {
     auto pass = [&](Graph const& g, std::initializer_list<Fusion::Row> rows) {
         return Fusion{g, readers_of(g), apart}.run(rows);
     };
-    auto fused = pass(graph, {&Fusion::bias, &Fusion::gelu_gradient, &Fusion::residual_norm,
-                              &Fusion::residual_gradient, &Fusion::loss_step, &Fusion::scaled_update});
+    auto fused =
+        pass(graph, {&Fusion::bias, &Fusion::gelu_gradient, &Fusion::bias_gradient, &Fusion::residual_norm,
+                     &Fusion::residual_gradient, &Fusion::loss_step, &Fusion::scaled_update});
     // A second round, since it looks at what the first one made.
     return pass(fused, {&Fusion::guarded_update, &Fusion::kept_in_place});
 }

@@ -110,7 +110,8 @@ inline Graph run_passes(Graph graph, Plan const& plan, Backend const& backend, S
 }
 
 /// Bits::layout: the batch is cut into leaves, whatever the mesh.
-inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns, std::int64_t micro_batches) {
+inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns, std::int64_t micro_batches,
+                                       Backend const& backend) {
     if (plan.bits() == Bits::fast) return {};
     auto const& g = plan.granularity();
     for (auto const& [name, meta] : columns)
@@ -120,7 +121,12 @@ inline std::optional<Leaves> leaves_of(Plan const& plan, Columns const& columns,
             "multiple, or a smaller granularity of batch",
             g.batch, name, to_string(meta));
     auto ranks = plan.mesh().axis("replica").size * plan.mesh().axis("data").size;
-    return Leaves::of(g, micro_batches * ranks);
+    auto leaves = Leaves::of(g, micro_batches * ranks);
+    leaves.together = [kernels = backend.kernels()](AnyOp const& op) {
+        auto const* row = find_kernel(kernels, op.name());
+        return row && row->run_many;
+    };
+    return leaves;
 }
 
 /// The blocks that shard lines cut heads and vocabulary into: with Bits::layout as many as the granularity
@@ -195,7 +201,8 @@ PLAIT_INLINE Step compile(Plan const& plan, std::shared_ptr<State> state, std::s
     if (plan.bits() == Bits::layout) tensor_leaves = plan.granularity().tensor;
     auto local = share_reductions(localize(passed, layouts, mesh, tensor_leaves), mesh,
                                   [&](std::string_view path) { return stages.of(path); });
-    auto sections = cut_loops(local, micro_batches, leaves_of(plan, columns, micro_batches), pipeline);
+    auto sections =
+        cut_loops(local, micro_batches, leaves_of(plan, columns, micro_batches, backend), pipeline);
     Holders holders;
     if (pipeline) {
         auto cut = cut_stages(sections, stages);

@@ -43,6 +43,48 @@ inline void join(KernelCall const& call) {
     }
 }
 
+inline void leaf_tree(KernelCall const& call) {
+    auto const& op = call.attributes<LeafTree>();
+    Buffer const &x = call.in.data()[0], &y = call.out.data()[0];
+    std::int64_t n = y.meta.elements();
+    with_floating_type(call, x, [&](auto zero) {
+        using C = decltype(zero);
+        // Elements [i, i + m) of the sum of `runs` runs from leaf `first` on.
+        auto sum = [&](auto const& self, std::int64_t first, std::int64_t runs, std::int64_t i,
+                       std::int64_t m, C* to) -> void {
+            C other[block_elements];
+            auto add = [&](C const* more) {
+                for_lanes<C>(
+                    m, [&](std::int64_t j, auto count) __attribute__((always_inline)) {
+                        store<C>(to + j, load<C>(to + j, count) + load<C>(more + j, count), count);
+                    });
+                if (y.meta.dtype == bf16)
+                    for (std::int64_t j = 0; j < m; ++j)
+                        to[j] = static_cast<float>(Bf16(static_cast<float>(to[j])));
+            };
+            auto leaf = [&](std::int64_t k, C* into) {
+                return read<C>(Operand{x.data + bytes_of(x.meta.dtype, k * n), x.meta.dtype}, i, m, into);
+            };
+            if (runs > 1) {
+                self(self, first, runs / 2, i, m, to);
+                self(self, first + runs / 2 * op.chain, runs / 2, i, m, other);
+                return add(other);
+            }
+            if (C const* start = leaf(first, to); start != to)
+                for (std::int64_t j = 0; j < m; ++j) to[j] = start[j];
+            for (std::int64_t k = 1; k < op.chain; ++k) add(leaf(first + k, other));
+        };
+        run_items(call, n, 1, [&](std::int64_t begin, std::int64_t end, int) {
+            for (std::int64_t i = begin; i < end; i += block_elements) {
+                std::int64_t m = smaller(block_elements, end - i);
+                C total[block_elements];
+                sum(sum, 0, op.count / op.chain, i, m, total);
+                write<C>(operand(y), i, total, m);
+            }
+        });
+    });
+}
+
 inline void micro_sum(KernelCall const& call) {
     Buffer const &x = call.in.data()[0], &total = call.out.data()[0];
     if (!(call.accumulate & 1)) return copy_bytes(call, total.data, x.data, x.meta.bytes());
