@@ -98,8 +98,11 @@ using Table = Kernels<
     // tokens and loss
     Embedding<Bf16>, Embedding<float>,                                   //
     RadixCount, RadixScatter, RowBegins, RowSums<Bf16>, RowSums<float>,  //
-    CrossEntropy<Bf16>, CrossEntropy<float>, CrossEntropyGradient<Bf16>, CrossEntropyGradient<float>,
-    Pick<Bf16>, Pick<float>,
+    Pick<Bf16>, Pick<float>,                                             //
+    // and by how many threads a row has: up to 16384, 32768, 65536 classes of bf16 in registers, half as many
+    // of f32
+    LossRows<Bf16, 256>, LossRows<Bf16, 512>, LossRows<Bf16, 1024>, LossRows<float, 256>,
+    LossRows<float, 512>, LossRows<float, 1024>, LinearLossParts<Bf16>, LinearLossParts<float>,
     // sums of products
     RoundSum,
     // attention, by how many columns of a head a block does
@@ -112,8 +115,6 @@ using Table = Kernels<
     CacheWriteRows<float, float>, CacheWriteRows<float, Bf16>, CacheWriteRows<Bf16, float>,
     CacheWriteRows<Bf16, Bf16>,  //
     CacheAttention<float, float>, CacheAttention<float, Bf16>, CacheAttention<Bf16, Bf16>,
-    // the loss of a chunk of logits, by their gradient's dtype
-    LinearLossRows<Bf16>, LinearLossRows<float>, LinearLossParts,
     // the gradients' norm, and the update, by the dtypes of parameter, gradient and moments, and where the
     // parameter is rounded at random
     Clear, MaxAbsolute<Bf16>, MaxAbsolute<float>, Squares<Bf16>, Squares<float>, NormOfSquares,  //

@@ -7,79 +7,76 @@
 
 namespace plait::cuda {
 
-/// A loss's gradient by columns from i on: (exp(v - lse) - [column is the target]) * d for the first
-/// `classes`, 0 for others.
-template <class P, int lanes>
-PLAIT_DEVICE void loss_gradient(P const& v, int i, int classes, int target, float lse, float d,
-                                float (&dx)[lanes]) {
-    if (i < classes - lanes + 1) PLAIT_UNROLL
-    for (int j = 0; j < lanes; ++j) dx[j] = fast_exp(v[j] - lse);
-    else PLAIT_UNROLL
-    for (int j = 0; j < lanes; ++j) dx[j] = i + j < classes ? fast_exp(v[j] - lse) : 0.0f;
-    if (i <= target && target - i < lanes) PLAIT_UNROLL
-    for (int j = 0; j < lanes; ++j)
-        if (i + j == target) dx[j] -= 1.0f;
+/// The first `count` of a pack, and -infinity, of which exponentials are zeros.
+template <class T>
+PLAIT_DEVICE Pack<T> limited(Pack<T> const& v, int count) {
+    constexpr int lanes = Pack<T>::lanes;
+    if (count >= lanes) return v;
+    float x[lanes];
     PLAIT_UNROLL
-    for (int j = 0; j < lanes; ++j) dx[j] *= d;
+    for (int j = 0; j < lanes; ++j) x[j] = j < count ? v[j] : -INFINITY;
+    return Pack<T>(x);
 }
 
-/// log(sum(exp(x))) of runs of numbers, by all threads of a block.
+/// log(sum(exp(x))) of runs of numbers, by all threads of a block, each of which takes every `threads`th
+/// pack.
 template <class T, int threads>
 struct LogSumExp {
-    static constexpr int lanes = Pack<T>::lanes, warps = threads / warp_size;
+    static constexpr int lanes = Pack<T>::lanes, step = threads * lanes, warps = threads / warp_size;
     struct Shared {
         float most[warps], sum[warps];
     };
 
-    /// Adds the first `count` of a pack.
-    PLAIT_DEVICE void take(Pack<T> const& v, int count) {
+    /// The sum of exp(x - most), brought to a common `most`. That is not -infinity, from which another one
+    /// cannot be subtracted.
+    float most = -FLT_MAX, sum = 0;
+
+    PLAIT_DEVICE void take(Pack<T> const& v) {
         float top = most, part = 0;
         PLAIT_UNROLL
-        for (int j = 0; j < lanes; ++j)
-            if (j < count) top = fmaxf(top, v[j]);
+        for (int j = 0; j < lanes; ++j) top = fmaxf(top, v[j]);
         PLAIT_UNROLL
-        for (int j = 0; j < lanes; ++j)
-            if (j < count) part += fast_exp(v[j] - top);
+        for (int j = 0; j < lanes; ++j) part += fast_exp(v[j] - top);
         sum = fused(sum, fast_exp(most - top), part);
         most = top;
     }
-
-    /// The sum of exp(x - most), brought to a common `most`.
-    float most, sum;
-    PLAIT_DEVICE void add(float other_most, float other_sum) {
-        float top = fmaxf(most, other_most);
-        sum = sum * fast_exp(most - top) + other_sum * fast_exp(other_most - top);
-        most = top;
-    }
-
-    /// The sum over the lanes of a warp, the same in all of them: a and b have the bits of b and a.
-    PLAIT_DEVICE void add_lanes(Block const& block) {
-        PLAIT_UNROLL
-        for (int mask = warp_size / 2; mask > 0; mask /= 2) {
-            float other_most = block.shuffle_xor(most, mask), other_sum = block.shuffle_xor(sum, mask);
-            add(other_most, other_sum);
+    /// Those of x[0, n) from the thread's pack at i on. The next one is on its way while one is taken.
+    PLAIT_DEVICE void take(T const* x, int i, int n, bool wide) {
+        if (i >= n) return;
+        auto next = Pack<T>::load(x + i, n - i, wide);
+        for (; i < n; i += step) {
+            auto v = limited(next, n - i);
+            if (int ahead = i + step; ahead < n) next = Pack<T>::load(x + ahead, n - ahead, wide);
+            take(v);
         }
     }
 
-    /// Of n numbers; -infinity where there are none. The order depends on n alone. Passes two barriers.
-    PLAIT_DEVICE static float of(Block const& block, Shared& shared, T const* x, int n, bool wide) {
-        // Not -infinity, from which another one cannot be subtracted.
-        LogSumExp own{-FLT_MAX, 0};
-        int i = block.thread() * lanes;
-        for (; i < n - lanes + 1; i += threads * lanes) own.take(Pack<T>::load(x + i, lanes, wide), lanes);
-        if (i < n) own.take(Pack<T>::load(x + i, n - i, wide), n - i);
-        own.add_lanes(block);
+    /// Of what all threads of the block have taken; -infinity of nothing. Passes one barrier, so the next
+    /// call needs another `shared`, and the one after it may have this one again.
+    PLAIT_DEVICE float of_block(Block const& block, Shared& shared) {
+        add_lanes(block);
         int lane = block.thread() % warp_size;
         if (lane == 0) {
-            shared.most[block.thread() / warp_size] = own.most;
-            shared.sum[block.thread() / warp_size] = own.sum;
+            shared.most[block.thread() / warp_size] = most;
+            shared.sum[block.thread() / warp_size] = sum;
         }
         block.barrier();
-        own = {-FLT_MAX, 0};
-        if (lane < warps) own = {shared.most[lane], shared.sum[lane]};
-        own.add_lanes(block);
-        block.barrier();  // before the next run overwrites these
-        return own.most + logf(own.sum);
+        LogSumExp all;
+        if (lane < warps) all.most = shared.most[lane], all.sum = shared.sum[lane];
+        all.add_lanes(block);
+        return all.most + logf(all.sum);
+    }
+
+  private:
+    /// The sum over the lanes of a warp, the same in all of them: a + b has the bits of b + a.
+    PLAIT_DEVICE void add_lanes(Block const& block) {
+        float top = most;
+        PLAIT_UNROLL
+        for (int mask = warp_size / 2; mask > 0; mask /= 2) top = fmaxf(top, block.shuffle_xor(top, mask));
+        sum *= fast_exp(most - top);
+        most = top;
+        PLAIT_UNROLL
+        for (int mask = warp_size / 2; mask > 0; mask /= 2) sum += block.shuffle_xor(sum, mask);
     }
 };
 

@@ -4,95 +4,147 @@
 
 namespace plait::cuda {
 
-/// A row of a loss's gradient, by the threads of a block. `to` may be `from`.
-template <class T, int threads>
-PLAIT_DEVICE void loss_gradient_row(Block const& block, T const* from, T* to, int columns, int classes,
-                                    bool wide, float lse, int target, float d) {
-    constexpr int lanes = Pack<T>::lanes;
-    for (int i = block.thread() * lanes; i < columns; i += threads * lanes) {
-        auto v = Pack<T>::load(from + i, columns - i, wide);
-        float dx[lanes];
-        loss_gradient(v, i, classes, target, lse, d, dx);
-        Pack<T>(dx).store(to + i, columns - i, wide);
+/// Classes [origin, origin + count) of a vocabulary, of which those below `all` are no padding; they come
+/// first.
+struct LossClasses {
+    std::int64_t origin, all;
+    int count, counted;
+
+    /// Whether a target is one of the vocabulary, which negative ones are not.
+    PLAIT_DEVICE bool counts(std::int32_t target) const { return target >= 0 && target < all; }
+    /// Where the target is here, or -1.
+    PLAIT_DEVICE int local(std::int32_t target) const {
+        auto at = target - origin;
+        return counts(target) && at >= 0 && at < count ? static_cast<int>(at) : -1;
     }
-}
-
-/// Softmax-cross-entropy of rows and, where `dnll` is given, its gradient in the logits' place: CrossEntropy
-/// and CrossEntropyGradient of ops/loss.hpp. A row is read twice and written once. Blocks are as
-/// large as can be, since the fewer rows are under way, the more second reads the L2 cache serves: two for
-/// each multiprocessor, of 50 thousand classes in bf16, are some 30 MB. A target beyond the classes raises
-/// *fault to 1 + its row and counts as ignored.
-template <class T>
-struct CrossEntropy {
-    static constexpr char const* name = "cross_entropy";
-    static constexpr int threads = 1024, blocks_per_sm = 2, lanes = Pack<T>::lanes;
-    using Row = LogSumExp<T, threads>;
-    using Shared = typename Row::Shared;
-
-    T* logits;                    // [rows, columns]
-    std::int32_t const* targets;  // [rows]; a negative one is ignored
-    float const* dnll;            // [rows], or null
-    float *nll, *lse;             // [rows]
-    std::uint32_t* fault;
-    std::int64_t rows;
-    int columns, classes;  // from `classes` on columns are padding, of gradient 0
-
-    std::int64_t blocks() const { return smaller<std::int64_t>(rows, 1 << 16); }
-
-    PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
-        bool wide = columns % lanes == 0 && aligned(logits);
-        for (std::int64_t row = block.index(); row < rows; row += block.blocks()) {
-            T* x = logits + row * columns;
-            int target = targets[row];
-            if (target >= classes) {
-                if (block.thread() == 0) block.atomic_max(fault, static_cast<std::uint32_t>(row + 1));
-                target = -1;
-            }
-            float at_target = target < 0 ? 0.0f : to_float(x[target]);
-            // Its barriers also keep the logits from being overwritten too soon.
-            float log_sum = Row::of(block, shared, x, classes, wide);
-            if (block.thread() == 0) {
-                lse[row] = log_sum;
-                nll[row] = target < 0 ? 0.0f : log_sum - at_target;
-            }
-            if (dnll)
-                loss_gradient_row<T, threads>(block, x, x, columns, classes, wide, log_sum, target,
-                                              target < 0 ? 0.0f : dnll[row]);
-        }
+    /// One beyond the vocabulary raises *fault to 1 + `token`.
+    PLAIT_DEVICE void check(Block const& block, std::int32_t target, std::int64_t token,
+                            std::uint32_t* fault) const {
+        if (target >= all) block.atomic_max(fault, static_cast<std::uint32_t>(token + 1));
     }
 };
 
-/// The gradient alone, from the lse of the whole row, of a block of the classes: CrossEntropyGradient of
-/// ops/loss.hpp. A target from `all` on raises *fault to 1 + its row and counts as ignored.
+/// Softmax-cross-entropy of rows of logits, its gradient, or both: what the losses of ops/loss.hpp ask of
+/// `LossRows`.
 template <class T>
-struct CrossEntropyGradient {
-    static constexpr char const* name = "cross_entropy_gradient";
-    static constexpr int threads = 512, lanes = Pack<T>::lanes;
-    using Shared = NoShared;
-
-    T const* logits;  // [rows, columns], of the classes from `origin` on
-    std::int32_t const* targets;
-    float const *lse, *dnll;  // [rows]
-    T* dx;                    // like logits; may be they
+struct LossCall {
+    T const* logits;              // [rows, stride], of which `columns` are logits
+    T* dlogits;                   // like logits, and may be they; null: no gradient
+    std::int32_t const* targets;  // [rows]; a negative one is ignored
+    float const* dnll;            // [rows]; not read without a gradient
+    float const* lse_in;          // [rows], or null: then nll and lse are written
+    float *nll, *lse;             // [rows]
     std::uint32_t* fault;
-    std::int64_t rows, origin, all;
-    int columns, classes;  // from `classes` on columns are padding, of gradient 0
+    std::int64_t rows, first;  // first: the number of row 0 among all tokens
+    int stride, columns;
+    LossClasses classes;
+};
 
-    std::int64_t blocks() const { return smaller<std::int64_t>(rows, 1 << 16); }
+/// A block goes through rows. Its threads hold a row in registers from its only read, 16 bytes by 16 bytes,
+/// and while they write the row's gradient they fill each pack anew with that of the block's next row, as
+/// else memory would wait for the exponentials of the next one. What registers do not hold of a long row is
+/// read twice. Rows of any stride and start are read twice too. The order of a sum depends on the number of
+/// classes that count and on `size` alone.
+template <class T, int size>
+struct LossRows {
+    static constexpr char const* name = "loss_rows";
+    static constexpr int threads = size, blocks_per_sm = 1024 / threads;
+    static constexpr int lanes = Pack<T>::lanes, packs = 8, longest = threads * lanes * packs;
+    using Sum = LogSumExp<T, threads>;
+    struct Shared {
+        typename Sum::Shared of[2];  // of rows in turn
+    };
 
-    PLAIT_DEVICE void operator()(Block const& block, Shared&) const {
-        bool wide = columns % lanes == 0 && aligned(logits, dx);
-        for (std::int64_t row = block.index(); row < rows; row += block.blocks()) {
-            std::int64_t target = targets[row], at = target - origin;
-            if (target >= all) {
-                if (block.thread() == 0) block.atomic_max(fault, static_cast<std::uint32_t>(row + 1));
-                target = -1;
+    LossCall<T> call;
+
+    /// Several rows each, and enough blocks to keep any GPU busy to the end.
+    std::int64_t blocks() const { return smaller<std::int64_t>(call.rows, (1 << 20) / threads); }
+
+    PLAIT_DEVICE void operator()(Block const& block, Shared& shared) const {
+        if (call.stride % lanes == 0 && aligned(call.logits, call.dlogits)) go<true>(block, shared);
+        else go<false>(block, shared);
+    }
+
+  private:
+    /// With `wide` rows are whole packs of 16 bytes: there is room behind `columns`.
+    template <bool wide>
+    PLAIT_DEVICE void go(Block const& block, Shared& shared) const {
+        constexpr int held = wide ? packs : 0;
+        int const own = block.thread() * lanes, counted = call.classes.counted;
+        std::int64_t row = block.index();
+        Pack<T> pack[packs];
+        PLAIT_UNROLL
+        for (int k = 0; k < held; ++k)
+            if (int i = own + k * threads * lanes; i < call.columns && row < call.rows)
+                pack[k] = Pack<T>::load(call.logits + row * call.stride + i, lanes, true);
+        for (bool odd = false; row < call.rows; odd = !odd) {
+            T const* x = call.logits + row * call.stride;
+            // The block's next row, of which nothing is read where there is none.
+            auto const after = row + block.blocks();
+            T const* ahead = call.logits + after * call.stride;
+            int const end = after < call.rows ? call.columns : 0;
+
+            // On their way while exponentials are added up.
+            std::int32_t const target = call.targets[row];
+            float d = call.dlogits ? call.dnll[row] : 0.0f;
+            float lse, at_target = 0;
+            if (call.lse_in) {
+                lse = call.lse_in[row];
+            } else {
+                // Read before others write the gradient: the sum has a barrier.
+                if (block.thread() == 0)
+                    if (int at = call.classes.local(target); at >= 0) at_target = to_float(x[at]);
+                Sum sum;
+                PLAIT_UNROLL
+                for (int k = 0; k < held; ++k) {
+                    int i = own + k * threads * lanes;
+                    if (i < counted) sum.take(limited(pack[k], counted - i));
+                    if (!call.dlogits && i < end) pack[k] = Pack<T>::load(ahead + i, lanes, true);
+                    pack[k].forget();
+                }
+                sum.take(x, own + held * threads * lanes, counted, wide);
+                lse = sum.of_block(block, shared.of[odd]);
             }
-            bool here = target >= 0 && at >= 0 && at < columns;
-            loss_gradient_row<T, threads>(block, logits + row * columns, dx + row * columns, columns, classes,
-                                          wide, lse[row], here ? static_cast<int>(at) : -1,
-                                          target < 0 ? 0.0f : dnll[row]);
+            int const at = call.classes.local(target);
+            if (block.thread() == 0) {
+                call.classes.check(block, target, call.first + row, call.fault);
+                if (!call.lse_in) call.lse[row] = lse, call.nll[row] = at < 0 ? 0.0f : lse - at_target;
+            }
+            if (call.dlogits) {
+                T* dx = call.dlogits + row * call.stride;
+                if (!call.classes.counts(target)) d = 0;
+                PLAIT_UNROLL
+                for (int k = 0; k < held; ++k) {
+                    int i = own + k * threads * lanes;
+                    if (i < call.columns) gradient(pack[k], i, at, lse, d).store(dx + i, lanes, true);
+                    if (i < end) pack[k] = Pack<T>::load(ahead + i, lanes, true);
+                }
+                for (int i = own + held * threads * lanes; i < call.columns; i += threads * lanes) {
+                    auto v = Pack<T>::load(x + i, call.columns - i, wide);
+                    gradient(v, i, at, lse, d).store(dx + i, call.columns - i, wide);
+                }
+            }
+            row = after;
         }
+    }
+
+    /// (exp(x - lse) - [column is the target]) * d of columns from i on, 0 for padding.
+    PLAIT_DEVICE Pack<T> gradient(Pack<T> const& logits, int i, int at, float lse, float d) const {
+        float dx[lanes];
+        if (i < call.classes.counted) {
+            auto v = limited(logits, call.classes.counted - i);
+            PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) dx[j] = fast_exp(v[j] - lse);
+            if (i <= at && at - i < lanes) PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j)
+                if (i + j == at) dx[j] -= 1.0f;
+        } else {
+            PLAIT_UNROLL
+            for (int j = 0; j < lanes; ++j) dx[j] = 0.0f;
+        }
+        PLAIT_UNROLL
+        for (int j = 0; j < lanes; ++j) dx[j] *= d;
+        return Pack<T>(dx);
     }
 };
 

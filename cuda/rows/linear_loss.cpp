@@ -1,7 +1,7 @@
 #include "plait/ops/loss.hpp"
 
-#include "cuda/launch.hpp"
 #include "cuda/rows.hpp"
+#include "cuda/rows/loss_rows.hpp"
 #include "cuda/rows/multiply.hpp"
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 namespace plait::cuda {
 namespace {
 
-/// Sizes and scratch of a chunked loss. Logits are f32, [chunk, stride] in the workspace; their gradient, of
-/// the operands' dtype, takes their place.
+/// Sizes and scratch of a chunked loss. Logits are of the operands' dtype, [chunk, stride] in the workspace,
+/// and what is computed from them f32; their gradient takes their place, element on element.
 struct LinearLoss {
     static constexpr std::int64_t tile = 64;
     std::int64_t tokens, dim, vocab, chunk;  // vocab: classes that products have
@@ -26,9 +26,9 @@ struct LinearLoss {
           chunk(std::max<std::int64_t>(1, std::min(chunk_tokens, tokens))),
           type(x.dtype) {}
 
-    /// Of a row in f32 numbers: a multiple of 32 bytes, whatever the vocabulary.
-    std::int64_t stride() const { return (vocab + 7) / 8 * 8; }
-    std::int64_t logits_bytes() const { return padded(bytes_of(f32, chunk * stride())); }
+    /// Of a row: whole cache lines, whatever the vocabulary.
+    std::int64_t stride() const { return (vocab + tile - 1) / tile * tile; }
+    std::int64_t logits_bytes() const { return padded(bytes_of(type, chunk * stride())); }
     std::int64_t workspace() const {
         auto most = std::max(multiply_bytes(chunk, vocab, dim), multiply_bytes(chunk, dim, vocab));
         return logits_bytes() + most;
@@ -47,22 +47,21 @@ struct LinearLoss {
         p.m = n, p.n = vocab, p.k = dim;
         p.a = rows(x.data, dim, first);
         p.b = rows(w.data, dim, 0, true);
-        p.c = {.data = call.workspace, .dtype = f32, .stride = stride()};
+        p.c = rows(call.workspace, stride(), 0);
         multiply(call, call.workspace + logits_bytes(), p);
     }
     /// dx of these tokens, from the gradient of their logits, and dw, added to what others gave.
     void back(KernelCall const& call, Buffer const& x, Buffer const& w, Buffer const& dx, Buffer const& dw,
               std::int64_t first, std::int64_t n, bool add) const {
-        auto const row = stride() * (bytes_of(f32, 1) / bytes_of(type, 1));
         Multiplication p;
         p.m = n, p.n = dim, p.k = vocab;
-        p.a = rows(call.workspace, row, 0);
+        p.a = rows(call.workspace, stride(), 0);
         p.b = rows(w.data, dim, 0);
         p.c = rows(dx.data, dim, first);
         multiply(call, call.workspace + logits_bytes(), p);
         p = {};
         p.m = vocab, p.n = dim, p.k = n;
-        p.a = rows(call.workspace, row, 0, true);
+        p.a = rows(call.workspace, stride(), 0, true);
         p.b = rows(x.data, dim, first);
         p.c = {.data = dw.data, .dtype = f32, .stride = dim};
         p.accumulate = add;
@@ -70,36 +69,46 @@ struct LinearLoss {
     }
 };
 
-LossClasses classes_of(Buffer const& w, std::int64_t limit) {
-    LossClasses c{
-        .origin = 0, .all = w.meta.shape[0], .count = static_cast<int>(w.meta.shape[0]), .counted = 0};
-    if (!w.block.logical.empty()) c.origin = w.block.origin[0], c.all = w.block.logical[0];
-    if (limit > 0) c.all = limit;
-    c.counted = static_cast<int>(std::clamp<std::int64_t>(c.all - c.origin, 0, c.count));
-    return c;
-}
-
 struct Operands {
     Buffer const *x, *w, *targets, *lse_in, *dnll;
     Buffer const *nll, *lse, *dx, *dw;
 };
 
-template <class G>
+/// Loss and gradient of a chunk's logits.
+template <class T>
 void rows_of_chunk(KernelCall const& call, LinearLoss const& l, Operands const& o, LossClasses const& classes,
                    std::int64_t first, std::int64_t n) {
     auto from = [&](Buffer const* b) { return b ? b->as<float>() + first : nullptr; };
-    launch(*call.queue, LinearLossRows<G>{.logits = reinterpret_cast<float*>(call.workspace),
-                                          .targets = o.targets->as<std::int32_t const>() + first,
-                                          .lse_in = from(o.lse_in),
-                                          .dnll = from(o.dnll),
-                                          .nll = from(o.nll),
-                                          .lse = from(o.lse),
-                                          .fault = call.queue->fault(),
-                                          .rows = n,
-                                          .first = first,
-                                          .stride = static_cast<int>(l.stride()),
-                                          .columns = static_cast<int>(l.vocab),
-                                          .classes = classes});
+    auto* logits = reinterpret_cast<T*>(call.workspace);
+    launch_loss<T>(*call.queue, {.logits = logits,
+                                 .dlogits = o.dnll ? logits : nullptr,
+                                 .targets = o.targets->as<std::int32_t const>() + first,
+                                 .dnll = from(o.dnll),
+                                 .lse_in = from(o.lse_in),
+                                 .nll = from(o.nll),
+                                 .lse = from(o.lse),
+                                 .fault = call.queue->fault(),
+                                 .rows = n,
+                                 .first = first,
+                                 .stride = static_cast<int>(l.stride()),
+                                 .columns = static_cast<int>(l.vocab),
+                                 .classes = classes});
+}
+
+template <class T>
+void parts_of_chunk(KernelCall const& call, LinearLoss const& l, LossClasses const& classes,
+                    std::int64_t parts, std::int64_t first, std::int64_t n) {
+    launch(*call.queue, LinearLossParts<T>{.logits = reinterpret_cast<T const*>(call.workspace),
+                                           .targets = call.in[2].as<std::int32_t const>() + first,
+                                           .lse = call.out[0].as<float>() + first * parts,
+                                           .at_target = call.out[1].as<float>() + first * parts,
+                                           .fault = call.queue->fault(),
+                                           .rows = n,
+                                           .first = first,
+                                           .parts = parts,
+                                           .stride = static_cast<int>(l.stride()),
+                                           .each = static_cast<int>(classes.count / parts),
+                                           .classes = classes});
 }
 
 /// `dw` is the number of that output, -1 without one.
@@ -107,7 +116,7 @@ void linear_loss(KernelCall const& call, std::int64_t chunk, std::int64_t limit,
     want_computable(call, o.x->meta.dtype);
     bool const add = dw >= 0 && (call.accumulate >> dw & 1);
     LinearLoss l(o.x->meta, o.w->meta, chunk, limit);
-    auto const classes = classes_of(*o.w, limit);
+    auto const classes = classes_of(*o.w, 0, limit);
     for (std::int64_t first = 0; first < l.tokens; first += l.chunk) {
         auto const n = std::min(l.chunk, l.tokens - first);
         l.project(call, *o.x, *o.w, first, n);
@@ -164,21 +173,12 @@ void linear_loss_blocks(KernelCall const& call) {
     auto const& op = call.attributes<LinearLossBlocks>();
     want_computable(call, x.meta.dtype);
     LinearLoss l(x.meta, w.meta, op.chunk, op.classes);
-    auto const classes = classes_of(w, op.classes);
+    auto const classes = classes_of(w, 0, op.classes);
     for (std::int64_t first = 0; first < l.tokens; first += l.chunk) {
         auto const n = std::min(l.chunk, l.tokens - first);
         l.project(call, x, w, first, n);
-        launch(*call.queue, LinearLossParts{.logits = reinterpret_cast<float const*>(call.workspace),
-                                            .targets = call.in[2].as<std::int32_t const>() + first,
-                                            .lse = call.out[0].as<float>() + first * op.blocks,
-                                            .at_target = call.out[1].as<float>() + first * op.blocks,
-                                            .fault = call.queue->fault(),
-                                            .rows = n,
-                                            .first = first,
-                                            .parts = op.blocks,
-                                            .stride = static_cast<int>(l.stride()),
-                                            .each = static_cast<int>(classes.count / op.blocks),
-                                            .classes = classes});
+        if (l.type == bf16) parts_of_chunk<Bf16>(call, l, classes, op.blocks, first, n);
+        else parts_of_chunk<float>(call, l, classes, op.blocks, first, n);
     }
 }
 std::int64_t linear_loss_blocks_workspace(AnyOp const& op, Metas const& in, Metas const&, int) {

@@ -1,9 +1,9 @@
 #include "plait/ops/embedding.hpp"
 
+#include "cuda/rows/loss_rows.hpp"
 #include "cuda/rows/operands.hpp"
 #include "plait/ops/loss.hpp"
 
-#include <algorithm>
 #include <bit>
 
 namespace plait::cuda {
@@ -19,15 +19,6 @@ struct Extent {
         origin = x.block.origin[dim];
         all = x.block.logical[dim];
     }
-};
-
-/// The classes of a last dim that a block has: those from `all` on, in the whole, are padding.
-struct Classes : Extent {
-    Classes(Buffer const& x, std::int64_t limit) : Extent(x, -1) {
-        if (limit > 0) all = limit;
-    }
-    /// Those of the block that are no padding; they come first.
-    int counted() const { return static_cast<int>(std::clamp<std::int64_t>(all - origin, 0, size)); }
 };
 
 /// How an embedding's gradient divides its workspace.
@@ -104,48 +95,54 @@ std::int64_t embedding_gradient_workspace(AnyOp const&, Metas const& in, Metas c
 
 void cross_entropy(KernelCall const& call) {
     Buffer const& logits = call.in[0];
-    Classes classes(logits, call.attributes<plait::CrossEntropy>().classes);
+    auto const classes = classes_of(logits, -1, call.attributes<CrossEntropy>().classes);
     with_floats(call, logits.meta.dtype, [&]<class T>(T) {
-        launch(*call.queue, CrossEntropy<T>{.logits = logits.as<T>(),
-                                            .targets = call.in[1].as<std::int32_t const>(),
-                                            .dnll = nullptr,
-                                            .nll = call.out[0].as<float>(),
-                                            .lse = call.out[1].as<float>(),
-                                            .fault = call.queue->fault(),
-                                            .rows = logits.meta.shape.dims(0, -1).elements(),
-                                            .columns = static_cast<int>(classes.size),
-                                            .classes = classes.counted()});
+        launch_loss<T>(*call.queue, {.logits = logits.as<T const>(),
+                                     .dlogits = nullptr,
+                                     .targets = call.in[1].as<std::int32_t const>(),
+                                     .dnll = nullptr,
+                                     .lse_in = nullptr,
+                                     .nll = call.out[0].as<float>(),
+                                     .lse = call.out[1].as<float>(),
+                                     .fault = call.queue->fault(),
+                                     .rows = logits.meta.shape.dims(0, -1).elements(),
+                                     .first = 0,
+                                     .stride = classes.count,
+                                     .columns = classes.count,
+                                     .classes = classes});
     });
 }
 
 void cross_entropy_gradient(KernelCall const& call) {
     Buffer const& logits = call.in[0];
-    Classes classes(logits, call.attributes<plait::CrossEntropyGradient>().classes);
+    auto const classes = classes_of(logits, -1, call.attributes<CrossEntropyGradient>().classes);
     with_floats(call, logits.meta.dtype, [&]<class T>(T) {
-        launch(*call.queue, CrossEntropyGradient<T>{.logits = logits.as<T const>(),
-                                                    .targets = call.in[1].as<std::int32_t const>(),
-                                                    .lse = call.in[2].as<float const>(),
-                                                    .dnll = call.in[3].as<float const>(),
-                                                    .dx = call.out[0].as<T>(),
-                                                    .fault = call.queue->fault(),
-                                                    .rows = logits.meta.shape.dims(0, -1).elements(),
-                                                    .origin = classes.origin,
-                                                    .all = classes.all,
-                                                    .columns = static_cast<int>(classes.size),
-                                                    .classes = classes.counted()});
+        launch_loss<T>(*call.queue, {.logits = logits.as<T const>(),
+                                     .dlogits = call.out[0].as<T>(),
+                                     .targets = call.in[1].as<std::int32_t const>(),
+                                     .dnll = call.in[3].as<float const>(),
+                                     .lse_in = call.in[2].as<float const>(),
+                                     .nll = nullptr,
+                                     .lse = nullptr,
+                                     .fault = call.queue->fault(),
+                                     .rows = logits.meta.shape.dims(0, -1).elements(),
+                                     .first = 0,
+                                     .stride = classes.count,
+                                     .columns = classes.count,
+                                     .classes = classes});
     });
 }
 
 void pick(KernelCall const& call) {
     Buffer const& x = call.in[0];
-    Classes classes(x, call.attributes<plait::Pick>().classes);
+    auto const classes = classes_of(x, -1, call.attributes<plait::Pick>().classes);
     with_floats(call, x.meta.dtype, [&]<class T>(T) {
         launch(*call.queue, Pick<T>{.x = x.as<T const>(),
                                     .index = call.in[1].as<std::int32_t const>(),
                                     .y = call.out[0].as<T>(),
                                     .fault = call.queue->fault(),
                                     .rows = x.meta.shape.dims(0, -1).elements(),
-                                    .columns = classes.size,
+                                    .columns = classes.count,
                                     .origin = classes.origin,
                                     .all = classes.all});
     });

@@ -33,7 +33,7 @@ TEMPLATE_TEST_CASE("rows of a table, and of a block of it", "", float, gpu::Bf16
             }
 }
 
-TEST_CASE("tokens and targets that are none are told") {
+TEST_CASE("tokens that are none are told") {
     std::int32_t tokens[] = {3, -1, 4, 2};
     std::uint32_t fault = 0;
     Memory<float> table(Numbers(plait::f32, {4, 8}, 1)), y(32);
@@ -42,63 +42,6 @@ TEST_CASE("tokens and targets that are none are told") {
     REQUIRE(fault == 3);
     for (int i = 8; i < 24; ++i) REQUIRE(y[i] == 0);
     REQUIRE(y[24] == table[16]);
-
-    fault = 0;
-    std::int32_t targets[] = {2, 7, 6};
-    float dnll[] = {1, 1, 1}, nll[3], lse[3];
-    Memory<float> logits(Numbers(plait::f32, {3, 8}, 1));
-    gpu::CrossEntropy<float> loss{logits.get(), targets, dnll, nll, lse, &fault, 3, 8, 7};
-    gpu::launch(loss, loss.blocks());
-    REQUIRE(fault == 2);
-    REQUIRE(nll[1] == 0);
-    for (int i = 8; i < 16; ++i) REQUIRE(logits[i] == 0);
-
-    fault = 0;
-    Memory<float> chunk(Numbers(plait::f32, {3, 8}, 1));
-    gpu::LinearLossRows<float> linear{chunk.get(), targets, nullptr, dnll, nll, lse,
-                                      &fault,      3,       0,       8,    8,   {0, 7, 8, 7}};
-    gpu::launch(linear, linear.blocks());
-    REQUIRE(fault == 2);
-    REQUIRE(nll[1] == 0);
-    for (int i = 0; i < 24; ++i) REQUIRE((chunk[i] != 0) == (i / 8 != 1 && i % 8 < 7));
-}
-
-TEMPLATE_TEST_CASE("cross-entropy and its gradient in place", "", float, gpu::Bf16) {
-    auto type = dtype_of<TestType>;
-    constexpr std::int64_t rows = 5;
-    struct {
-        int columns, classes;
-        std::int64_t shift;
-        double scale;
-    } const shapes[] = {{1, 1, 0, 3},        {7, 7, 0, 90},      {33, 30, 1, 5},
-                        {1000, 1000, 0, 30}, {4104, 4099, 0, 3}, {9000, 9000, 1, 300}};
-    for (auto [columns, classes, shift, scale] : shapes)
-        for (bool gradient : {false, true}) {
-            CAPTURE(columns, classes, shift, gradient);
-            Numbers logits(type, {rows, columns}, 1, scale), dnll(plait::f32, {rows}, 2);
-            auto targets = integers({rows}, 0, classes);
-            targets.set(1, -1);
-            auto got =
-                in_both_orders([&, columns = columns, classes = classes, shift = shift](gpu::Order order) {
-                    Memory<TestType> x(logits, shift);
-                    Memory<std::int32_t> t(targets);
-                    Memory<float> d(dnll), nll(rows), lse(rows);
-                    std::uint32_t fault = 0;
-                    gpu::CrossEntropy<TestType> kernel{x.get(),   t.get(),   gradient ? d.get() : nullptr,
-                                                       nll.get(), lse.get(), &fault,
-                                                       rows,      columns,   classes};
-                    gpu::launch(kernel, kernel.blocks(), order);
-                    REQUIRE(fault == 0);
-                    return std::vector{nll.numbers(plait::f32, {rows}), lse.numbers(plait::f32, {rows}),
-                                       x.numbers(type, {rows, columns})};
-                });
-            auto want = run_kernel(plait::CrossEntropy{classes}, {logits, targets});
-            same({got[0], got[1]}, want);
-            if (!gradient) REQUIRE(same_bits(got[2], logits));
-            else
-                same({got[2]},
-                     run_kernel(plait::CrossEntropyGradient{classes}, {logits, targets, want[1], dnll}));
-        }
 }
 
 TEMPLATE_TEST_CASE("an embedding's gradient sums each row in the order of tokens", "", float, gpu::Bf16) {
@@ -160,29 +103,6 @@ TEST_CASE("pairs are sorted stably, in tiles that are not full too") {
         REQUIRE(std::equal(want.begin(), want.end(), b.get()));
         REQUIRE(fault == 0);
     }
-}
-
-TEMPLATE_TEST_CASE("losses of a block of the classes", "", float, gpu::Bf16) {
-    auto type = dtype_of<TestType>;
-    constexpr std::int64_t rows = 6, all = 100;
-    auto targets = integers({rows}, 0, 90);
-    targets.set(2, -1);
-    Numbers lse(plait::f32, {rows}, 2), dnll(plait::f32, {rows}, 3);
-    std::pair<std::int64_t, std::int64_t> const blocks[] = {{0, 100}, {48, 16}, {80, 20}, {96, 4}};
-    for (auto [origin, columns] : blocks)
-        for (std::int64_t shift : {0, 1}) {
-            CAPTURE(origin, columns, shift);
-            Numbers logits(type, {rows, columns}, 1, 3);
-            How how{.shift = shift};
-            how.in_blocks = {{{0, origin}, {rows, all}}};
-            how.in_place = plait::Alias{0, 0};
-            plait::CrossEntropyGradient op{90};
-            same(run_row(op, {logits, targets, lse, dnll}, how),
-                 run_kernel(op, {logits, targets, lse, dnll}, how));
-            how.in_place.reset();
-            REQUIRE(same_bits(run_row(plait::Pick{90}, {logits, targets}, how)[0],
-                              run_kernel(plait::Pick{90}, {logits, targets}, how)[0]));
-        }
 }
 
 TEST_CASE("a row tells tokens and classes that are none") {
