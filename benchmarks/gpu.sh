@@ -107,7 +107,7 @@ ops() {
 
 # Plait's step beside PyTorch's, one after the other.
 step() {
-    local lines=$build/gpu_steps.jsonl bad=0 row model batch seq master precision
+    local lines=$build/gpu_steps.jsonl bad=0 row model batch seq master bits precision
     : >"$lines"
     : >"$lines.text"
     keep() {
@@ -117,15 +117,15 @@ step() {
             bad=1
         }
     }
-    # Model, batch, tokens, dtype of the weights that are kept: with bf16 there are no others.
-    for row in ${MODELS:-gpt2-124m:64:1024:f32 gpt2-1558m:16:1024:f32 llama-1b:8:2048:f32 llama-1b:8:2048:bf16 \
-        qwen-0.5b:32:1024:bf16}; do
-        IFS=: read -r model batch seq master <<<"$row"
+    # Model, batch, tokens, dtype of the weights that are kept (with bf16 there are no others), and which bits.
+    for row in ${MODELS:-gpt2-124m:64:1024:f32:fast gpt2-124m:64:1024:f32:layout gpt2-1558m:16:1024:f32:fast \
+        llama-1b:8:2048:f32:fast llama-1b:8:2048:bf16:fast qwen-0.5b:32:1024:bf16:fast}; do
+        IFS=: read -r model batch seq master bits <<<"$row"
         precision=amp
         [[ $master != bf16 ]] || precision=bf16
         keep "$build/bin/benchmarks/step" --device cuda --model "$model" --batch "$batch" --seq "$seq" --compute bf16 \
-            --master "$master" --steps 20 --floor --rounds 3
-        keep "$python" peers/torch_train.py --model "$model" --batch "$batch" --seq "$seq" --steps 20 --compile \
+            --master "$master" --bits "${bits:-fast}" --steps 20 --floor --rounds 3
+        [[ $bits == layout ]] || keep "$python" peers/torch_train.py --model "$model" --batch "$batch" --seq "$seq" --steps 20 --compile \
             --attention cudnn --precision $precision
     done
     "$python" - "$lines" <<'END'
@@ -134,12 +134,16 @@ rows = {}
 for line in open(sys.argv[1]):
     r = json.loads(line)
     pure = r.get("master", r["precision"]) == "bf16"
-    rows.setdefault((r["model"], r["batch"], r["seq"], "bf16" if pure else "f32"), {})[r["peer"].split()[0]] = r
-print("| model | batch | weights | Plait tokens/s | MFU | GiB | floor / step | PyTorch tokens/s | GiB | ratio | memory ratio |")
-print("|---|---|---|---|---|---|---|---|---|---|---|")
+    name = "layout" if r.get("bits") == "layout" else r["peer"].split()[0]
+    rows.setdefault((r["model"], r["batch"], r["seq"], "bf16" if pure else "f32"), {})[name] = r
+print("| model | batch | weights | Plait tokens/s | MFU | GiB | first step s | floor / step | layout / fast | PyTorch tokens/s | GiB | "
+      "ratio | memory ratio |")
+print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 for (model, batch, seq, master), r in rows.items():
-    p, t = r.get("plait"), r.get("torch")
-    own = [f"{p['tok_s']:,}", f"{p.get('mfu', 0):.1%}", f"{p['peak_gib']:.1f}", f"{p.get('floor_share', 0):.1%}"] if p else ["-"] * 4
+    p, l, t = r.get("plait"), r.get("layout"), r.get("torch")
+    own = [f"{p['tok_s']:,}", f"{p.get('mfu', 0):.1%}", f"{p['peak_gib']:.1f}", f"{p['first_step_s']:.1f}",
+           f"{p.get('floor_share', 0):.1%}"] if p else ["-"] * 5
+    own.append(f"{l['ms'] / p['ms']:.2f}" if p and l else "-")
     peer = [f"{t['tok_s']:,}", f"{t['peak_gib']:.1f}"] if t else ["-"] * 2
     both = [f"{p['tok_s'] / t['tok_s']:.2f}", f"{p['peak_gib'] / t['peak_gib']:.2f}"] if p and t else ["-"] * 2
     print(f"| {model} | {batch} x {seq} | {master} | " + " | ".join(own + peer + both) + " |")

@@ -6,6 +6,7 @@
 #include "plait/ops/view.hpp"
 
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <thread>
@@ -46,7 +47,7 @@ class OpClock {
         // Groups take turns in the memory, so that timing them takes no more than the largest.
         for (auto const& [dtype, bytes] : pool_bytes_) {
             Array values({dtype, {std::min<std::int64_t>(bytes, 64 << 20) / byte_size(dtype)}});
-            fill(values);
+            fill(values, rows_);
             pools_[dtype] = backend_->allocate(bytes);
             for (std::int64_t at = 0; at < bytes; at += values.meta().bytes())
                 backend_->write(
@@ -118,15 +119,26 @@ class OpClock {
                 workspace_bytes_ =
                     std::max(workspace_bytes_, c.row->workspace(p.op, p.in, out, backend_->workers()));
             calls.push_back(std::move(c));
+            rows_ = std::min(rows_, rows_of_table(p));
         }
         for (auto const& [dtype, bytes] : used) pool_bytes_[dtype] = std::max(pool_bytes_[dtype], bytes);
         out_bytes_ = std::max(out_bytes_, written);
         return calls;
     }
+    /// Rows of the table, or classes, that the op's integers choose from; those of other ops may be any.
+    static std::int64_t rows_of_table(FloorProduct const& p) {
+        auto const& name = p.op.name();
+        if (name == Embedding::name) return p.in[1].shape[0];
+        if (name == EmbeddingGradient::name) return p.in[2].shape[0];
+        if (name == CrossEntropy::name || name == CrossEntropyGradient::name || name == Pick::name)
+            return p.in[0].shape.back();
+        if (name.starts_with(LinearCrossEntropy::name) || name == LinearLossBlocks::name)
+            return p.in[1].shape[0];
+        return std::numeric_limits<std::int32_t>::max();
+    }
     static std::int64_t byte_size(DType dtype) { return Meta{dtype, {1}}.bytes(); }
-    /// Floats in [-1, 1), integers from 1 to 199, which every table of a model has as rows, and flags that
-    /// are set.
-    static void fill(Array const& a) {
+    /// Floats in [-1, 1), integers from 1 to below `rows`, and flags that are set.
+    static void fill(Array const& a, std::int64_t rows) {
         auto set = [](auto values) {
             std::uint64_t x = 1;
             for (auto& v : values) {
@@ -134,11 +146,12 @@ class OpClock {
                 v = std::decay_t<decltype(v)>(static_cast<float>(static_cast<std::int64_t>(x)) * 0x1p-63f);
             }
         };
-        auto count = [](auto values) {
+        auto count = [choices = static_cast<std::uint64_t>(std::clamp<std::int64_t>(rows - 1, 1, 1 << 20))](
+                         auto values) {
             std::uint64_t x = 1;
             for (auto& v : values) {
                 x = x * 6364136223846793005u + 1442695040888963407u;
-                v = static_cast<std::decay_t<decltype(v)>>(1 + (x >> 33) % 199);
+                v = static_cast<std::decay_t<decltype(v)>>(1 + (x >> 33) % choices);
             }
         };
         if (a.meta().dtype == f32) set(a.values<float>());
@@ -155,6 +168,7 @@ class OpClock {
     std::vector<std::vector<Call>> calls_;
     std::map<DType, std::int64_t> pool_bytes_;
     std::int64_t out_bytes_ = 0, workspace_bytes_ = 0;
+    std::int64_t rows_ = std::numeric_limits<std::int32_t>::max();  // of the smallest table
     std::map<DType, std::shared_ptr<std::byte[]>> pools_;
     std::shared_ptr<std::byte[]> out_, workspace_;
 };

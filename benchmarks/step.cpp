@@ -9,12 +9,19 @@
 
 #include "plait/train/speed.hpp"
 
+#include <chrono>
 #include <optional>
 
 using namespace plait;
 using namespace plait::benchmark;
 
 namespace {
+
+auto const started = std::chrono::steady_clock::now();
+/// Seconds since the program was loaded.
+double since_start() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+}
 
 struct Asked {
     std::string model = "llama-tiny", compute = "f32", master = "f32", recompute, device = "cpu",
@@ -70,7 +77,7 @@ Asked parse(int argc, char** argv) {
 template <class Model>
 void run(Asked const& o, Size const& s) {
     auto c = s.config();
-    c.seq = o.seq, c.loss_chunk = o.loss_chunk ? o.loss_chunk : o.device == "cuda" ? 4096 : 1024;
+    c.seq = o.seq, c.loss_chunk = o.loss_chunk ? o.loss_chunk : o.device == "cuda" ? cuda::loss_chunk : 1024;
     Plan plan;
     plan.micro_batches(o.micro_batches).compute(o.compute == "bf16" ? bf16 : f32);
     if (!o.recompute.empty()) plan.recompute(o.recompute);
@@ -91,8 +98,12 @@ void run(Asked const& o, Size const& s) {
     double loss = 0;
     auto once = [&] { loss = training->once(); };
     std::vector<double> ms;
+    double first_step_seconds = 0;
     if (!o.dry) {
-        for (std::int64_t i = 0; i < o.warmup; ++i) training->draw(), once();
+        for (std::int64_t i = 0; i < o.warmup; ++i) {
+            training->draw(), once();
+            if (i == 0) first_step_seconds = since_start();
+        }
         backend->clear();
         for (std::int64_t i = 0; i < o.steps; ++i) {
             training->draw();
@@ -127,11 +138,13 @@ void run(Asked const& o, Size const& s) {
         "\"precision\": \"{}\", \"master\": \"{}\", \"device\": \"{}\", \"bits\": \"{}\", \"threads\": {}, "
         "\"tok_s\": {:.0f}, "
         "\"ms\": {:.2f}, \"min_ms\": {:.2f}, "
-        "\"peak_gib\": {:.3f}, \"arena_gib\": {:.3f}, \"compile_s\": {:.2f}, \"loss\": {:.3f}{}}}\n",
+        "\"peak_gib\": {:.3f}, \"arena_gib\": {:.3f}, \"compile_s\": {:.2f}, \"first_step_s\": {:.2f}, "
+        "\"loss\": "
+        "{:.3f}{}}}\n",
         s.name, parameters, o.batch, o.seq, o.compute, o.master, device.text(), o.bits, backend->workers(),
         middle > 0 ? 1e3 * static_cast<double>(o.batch * o.seq) / middle : 0, middle, least,
         static_cast<double>(peak) / (1 << 30), static_cast<double>(step.memory().total()) / (1 << 30),
-        compile_seconds, loss, more_keys);
+        compile_seconds, first_step_seconds, loss, more_keys);
     if (report) report->print();
     if (o.profile) backend->print(stdout, static_cast<int>(o.steps));
 }

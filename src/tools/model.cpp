@@ -7,6 +7,7 @@
 #include <map>
 
 #include "plait/autograd/gradients.hpp"
+#include "plait/cuda/device.hpp"
 #include "plait/graph/glob.hpp"
 #include "plait/io/file.hpp"
 #include "plait/models/language.hpp"
@@ -138,8 +139,7 @@ Model make_model(Config const& config) {
                          .dropout = m.dropout,
                          .rope_base = m.rope_base,
                          .norm_eps = m.norm_eps};
-    // Every chunk reads and writes the whole gradient of the output weight, so a GPU wants few.
-    if (config.run.device == "cuda") sizes.loss_chunk = 4096;
+    if (config.run.device == "cuda") sizes.loss_chunk = cuda::loss_chunk;
     if (config.plan.loss_chunk > 0) sizes.loss_chunk = config.plan.loss_chunk;
     if (m.family == "gpt2") return models::Gpt2(sizes);
     return models::Llama(sizes);

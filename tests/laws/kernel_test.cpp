@@ -20,13 +20,16 @@ std::vector<Array> by_kernel(AnyOp const& op, std::vector<Array> const& in) {
     return evaluate(apply(op, constants(in)));
 }
 
+/// What a GPU's library makes in one go; the CPU runs what it means.
+bool is_of_gpus(AnyOp const& op) { return op.as<LinearGradient>() != nullptr; }
+
 }  // namespace
 
 TEST_CASE("every op of the table has a kernel, and what is inferred is what it gives") {
     auto table = cpu_backend(1)->kernels();
     for (auto const& s : tests::samples()) {
         CAPTURE(s.name);
-        REQUIRE(find_kernel(table, s.op.name()) != nullptr);
+        REQUIRE((is_of_gpus(s.op) ? s.op.has_define() : find_kernel(table, s.op.name()) != nullptr));
         auto in = inputs_of(s, f64, 1);
         auto out = by_kernel(s.op, in);
         auto metas = s.op.infer(s.metas());
@@ -148,6 +151,7 @@ TEST_CASE("gradients by the kernels agree with central differences") {
 TEST_CASE("kernels give the same bits for any number of workers") {
     for (auto const& s : tests::samples()) {
         CAPTURE(s.name);
+        if (is_of_gpus(s.op)) continue;
         for (auto dtype : {f32, bf16}) {
             auto in = inputs_of(s, dtype, 4);
             if (!takes(s, in)) continue;

@@ -155,6 +155,8 @@ inline void view_samples(std::vector<Sample>& s) {
     s.push_back({"slice of everything", Slice{1, 0, 3}, {any({2, 3})}});
     s.push_back({"part", Part{1, 2, 3}, {any({2, 6, 3})}, {}});
     s.push_back({"part of the first", Part{0, 0, 2}, {any({4, 3})}, {}});
+    s.push_back({"leaf tree", LeafTree{8, 1}, {any({16, 3})}, {}});
+    s.push_back({"leaf tree of chains", LeafTree{12, 3}, {any({12, 5})}, {}});
     s.push_back({"join", Join{1}, {any({2, 3, 4}), any({2, 1, 4}), any({2, 5, 4})}, {}});
     s.push_back({"pad", Pad{1, 2, 1}, {any({2, 3, 4})}});
     s.push_back({"pad with nothing", Pad{0, 0, 0}, {any({3})}});

@@ -36,6 +36,10 @@ std::shared_ptr<Machine> open_gpu(GpuOptions options = {});
 std::string description(Machine const& gpu);
 std::int64_t free_bytes(Machine const& gpu);
 
+/// Tokens of a chunk of the chunked loss: every chunk reads and writes the whole gradient of the output
+/// weight, so a GPU wants few.
+inline constexpr std::int64_t loss_chunk = 8192;
+
 struct BackendOptions {
     /// Every step is asked for anew, and the GPU is waited for after every op, so that a fault names it.
     bool sync = false;
