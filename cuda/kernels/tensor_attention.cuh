@@ -67,7 +67,7 @@ struct TensorAttention {
                 auto left = [&](int i, int column) { return lane.load(block, own_q, 16 * i, column); };
                 lane.add_scores(block, left, SharedAddress(&shared.k[stage]), p);
                 if (key + tile > keys || (s.causal && key + tile > first_row + 1))
-                    mask(lane, first_row - key, keys - key, p);
+                    lane.keep_keys(p, first_row - key, keys - key, s.causal);
                 rows.soften(block, scale, p);
                 lane.add_weighted(block, p, SharedAddress(&shared.v[stage]), rows.sums);
             }
@@ -102,8 +102,8 @@ struct TensorAttention {
     /// What is known of a lane's rows so far.
     struct Rows {
         Products<m, width / 8> sums;
-        float most[m][2],
-            total[m][2];  // the sums are over 2^(scaled score - most); the lane's part of the total
+        // The sums are of 2^(scaled score - most), and the total is the lane's part of theirs.
+        float most[m][2], total[m][2];
 
         PLAIT_DEVICE Rows() {
             PLAIT_UNROLL
@@ -149,21 +149,6 @@ struct TensorAttention {
             }
         }
     };
-
-    /// Takes out keys after the query and behind the last one, all counted from the tile's first key.
-    PLAIT_DEVICE void mask(Lane const& lane, int row, int keys, Products<m, tile / 8>& p) const {
-        PLAIT_UNROLL
-        for (int i = 0; i < m; ++i) PLAIT_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            int counted = keys, after = row + 16 * i + 8 * half + lane.row() + 1;
-            if (shape.causal) counted = smaller(counted, after);
-            counted -= lane.column();
-            PLAIT_UNROLL
-            for (int j = 0; j < tile / 8; ++j) PLAIT_UNROLL
-            for (int k = 0; k < 2; ++k)
-                if (8 * j + k >= counted) p[i][j][2 * half + k] = -INFINITY;
-        }
-    }
 };
 
 }  // namespace plait::cuda

@@ -10,8 +10,8 @@ template <int width>
 struct TensorQueryGradient {
     static constexpr char const* name = "tensor_attention_query_gradient";
     static constexpr int threads = 128, m = 2, own = 16 * m, queries = threads / warp_size * own;
-    static constexpr int tile = width <= 64 ? 64 : 32,
-                         step = 32;  // keys that come together, that a warp does
+    // Keys that come together, and those that a warp does at once.
+    static constexpr int tile = width <= 64 ? 64 : 32, step = 32;
     static constexpr int blocks_per_sm = 2;
     using Lane = TensorLane<width>;
     struct Shared {
@@ -56,8 +56,8 @@ struct TensorQueryGradient {
         begin(0);
         int one = first + block.thread();
         auto at = s.row_at(b, head) + one;
-        // P of what is no query is 0.
-        shared.rows[block.thread()] = {one < length ? lse[at] * log2_of_e : INFINITY,
+        // What is no query has a P of 1, and is not written.
+        shared.rows[block.thread()] = {one < length ? lse[at] * log2_of_e : 0.0f,
                                        one < length ? delta[at] : 0.0f};
 
         Lane lane(block);
@@ -104,7 +104,7 @@ struct TensorQueryGradient {
                 clear(p);
                 lane.add_scores(block, query, of_step(shared.k[stage]), p);
                 if (at + step > keys || (s.causal && at + step > first_row + 1))
-                    mask(lane, first_row - at, keys - at, p);
+                    lane.keep_keys(p, first_row - at, keys - at, s.causal);
                 clear(d);
                 lane.add_scores(block, gradient, of_step(shared.v[stage]), d);
                 PLAIT_UNROLL
@@ -128,22 +128,6 @@ struct TensorQueryGradient {
                                   (tiles - 1 - here.tile) * queries)
             .write(block, shared.q, dq);
     }
-
-  private:
-    /// Takes out keys after the query and behind the last one, all counted from the step's first key.
-    PLAIT_DEVICE void mask(Lane const& lane, int row, int keys, Products<m, step / 8>& p) const {
-        PLAIT_UNROLL
-        for (int i = 0; i < m; ++i) PLAIT_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            int counted = keys, after = row + 16 * i + 8 * half + lane.row() + 1;
-            if (shape.causal) counted = smaller(counted, after);
-            counted -= lane.column();
-            PLAIT_UNROLL
-            for (int j = 0; j < step / 8; ++j) PLAIT_UNROLL
-            for (int k = 0; k < 2; ++k)
-                if (8 * j + k >= counted) p[i][j][2 * half + k] = -INFINITY;
-        }
-    }
 };
 
 /// dk and dv of TensorAttention, a block for some keys of a kv head: sums over its query heads and their
@@ -152,9 +136,10 @@ struct TensorQueryGradient {
 template <int width>
 struct TensorKeyGradient {
     static constexpr char const* name = "tensor_attention_key_gradient";
-    static constexpr int threads = 128, m = width <= 64 ? 2 : 1, own = 16 * m,
-                         keys = threads / warp_size * own;
-    static constexpr int tile = 64, step = 64 / m;  // queries that come together, that a warp does
+    static constexpr int threads = 128, m = width <= 64 ? 2 : 1, own = 16 * m;
+    static constexpr int keys = threads / warp_size * own;
+    // Queries that come together, and those that a warp does at once.
+    static constexpr int tile = 64, step = 64 / m;
     static constexpr int blocks_per_sm = 2;
     using Lane = TensorLane<width>;
     struct Shared {
@@ -197,7 +182,7 @@ struct TensorKeyGradient {
             copies.begin(block, q, shared.q[stage]);
             copies.begin(block, dout, shared.dout[stage]);
             commit_copies(block);
-            float x = which ? 0.0f : INFINITY;  // P of what is no query is 0
+            float x = 0;  // what is no query has a P of 1, and adds zeros
             if (next + one < length) x = (which ? delta : lse)[row + next];
             next += tile;
             copies.skip(tile);
@@ -237,7 +222,7 @@ struct TensorKeyGradient {
                 Products<m, step / 8> p, d;
                 clear(p);
                 lane.add_scores(block, key, of_step(shared.q[stage]), p);
-                if (s.causal && at < first_key + own - 1) mask(lane, first_key - at, p);
+                if (s.causal && at < first_key + own - 1) lane.keep_queries(p, first_key - at);
                 clear(d);
                 lane.add_scores(block, value, of_step(shared.dout[stage]), d);
                 auto const& rows = shared.rows[stage];
@@ -271,20 +256,6 @@ struct TensorKeyGradient {
                                           rows_of_keys, s.dim, here.tile * keys);
         results.write(block, shared.k, dk);
         results.write(block, shared.v, dv);
-    }
-
-  private:
-    /// Takes out queries before the key, which is counted from the step's first query.
-    PLAIT_DEVICE static void mask(Lane const& lane, int key, Products<m, step / 8>& p) {
-        PLAIT_UNROLL
-        for (int i = 0; i < m; ++i) PLAIT_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            int before = key + 16 * i + 8 * half + lane.row() - lane.column();
-            PLAIT_UNROLL
-            for (int j = 0; j < step / 8; ++j) PLAIT_UNROLL
-            for (int k = 0; k < 2; ++k)
-                if (8 * j + k < before) p[i][j][2 * half + k] = -INFINITY;
-        }
     }
 };
 

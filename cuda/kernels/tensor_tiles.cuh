@@ -163,6 +163,37 @@ class TensorLane {
         }
     }
 
+    /// Takes scores of keys behind the last one, and with `causal` of keys after their query, out of the sums
+    /// to come. Keys are counted from the first column, and so is `row`, the query of the first row.
+    template <int m, int n>
+    PLAIT_DEVICE void keep_keys(Products<m, n>& s, int row, int keys, bool causal) const {
+        PLAIT_UNROLL
+        for (int i = 0; i < m; ++i) PLAIT_UNROLL
+        for (int half = 0; half < 2; ++half) {
+            int end = keys, after = row + 16 * i + 8 * half + this->row() + 1;
+            if (causal) end = smaller(end, after);
+            end -= column();
+            PLAIT_UNROLL
+            for (int j = 0; j < n; ++j) PLAIT_UNROLL
+            for (int k = 0; k < 2; ++k)
+                if (8 * j + k >= end) s[i][j][2 * half + k] = -INFINITY;
+        }
+    }
+    /// The same of transposed scores, a row for each key, of queries before their key. `key`, that of the
+    /// first row, is counted from the query of the first column.
+    template <int m, int n>
+    PLAIT_DEVICE void keep_queries(Products<m, n>& s, int key) const {
+        PLAIT_UNROLL
+        for (int i = 0; i < m; ++i) PLAIT_UNROLL
+        for (int half = 0; half < 2; ++half) {
+            int begin = key + 16 * i + 8 * half + row() - column();
+            PLAIT_UNROLL
+            for (int j = 0; j < n; ++j) PLAIT_UNROLL
+            for (int k = 0; k < 2; ++k)
+                if (8 * j + k < begin) s[i][j][2 * half + k] = -INFINITY;
+        }
+    }
+
     /// Leaves sums times by(i, half) of their row in rows from `first` on.
     template <int m, int n, class By>
     PLAIT_DEVICE void leave(Products<m, width / 8> const& sums, By const& by, TensorRows<n, width>& rows,
@@ -200,7 +231,7 @@ struct HeadTile {
     /// what the tiles of a head all read is still in the L2 cache for the next one.
     PLAIT_DEVICE static HeadTile of(int block, int heads, int tiles, std::int64_t bytes_of_head) {
         constexpr std::int64_t cached = 16 << 20;
-        auto most = static_cast<int>(smaller<std::int64_t>(quotient(cached, bytes_of_head) + 1, heads));
+        auto most = static_cast<int>(smaller<std::int64_t>(quotient(cached, bytes_of_head + 1) + 1, heads));
         int turn = block / (most * tiles), rest = block - turn * most * tiles;
         int here = smaller(most, heads - turn * most);
         return {turn * most + rest % here, rest / here};
