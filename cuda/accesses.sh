@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# accesses.sh FOLDER [--check]: how each kernel of the PTX in a folder accesses global memory: loads and stores of 16 bytes,
-# and others, which the odd ends of rows need too. With --check it fails where a kernel has none of 16 bytes, or no store of
+# accesses.sh FOLDER [--check]: how each kernel of the PTX in a folder accesses global memory: loads and stores of 16 bytes
+# (copies into shared memory that nobody waits for are loads), and others, which the odd ends of rows need too. With --check it fails where a kernel has none of 16 bytes, or no store of
 # 16, that is not one of those below: they have no use for them, or serve where a library does not; and where ptxas may still
 # make one instruction of a product and a sum, which it may of those without a rounding (.rn): -fmad=false writes none.
 set -euo pipefail
@@ -18,10 +18,10 @@ table=$(for file in "${files[@]}"; do
     awk '
         function row() { if (name != "") print name, loads + 0, stores + 0, other + 0 }
         /^\.visible \.entry|^\.weak \.entry/ { row(); name = $3; sub(/\(.*/, "", name); loads = stores = other = 0 }
-        /[ \t]ld\.global(\.nc)?\.v4\./ { ++loads; next }
+        /[ \t]ld\.global(\.nc)?\.v4\./ || /[ \t]cp\.async\.cg\.shared\.global/ { ++loads; next }
         /[ \t]st\.global\.v4\./ { ++stores; next }
         /[ \t](ld|st)\.(global|volatile|[bsuf][0-9]|v2)/ { ++other }
-        END { row() }' "$file" | c++filt | sed -E 's/plait::cuda:://g; s/^void run<(.*) ?>\(.*\) ([0-9]+ [0-9]+ [0-9]+)$/\1 \2/; s/, /,/g; s/ >/>/g'
+        END { row() }' "$file" | c++filt | sed -E 's/plait::cuda:://g; s/^void run<(.*) ?>\(.*\) ([0-9]+ [0-9]+ [0-9]+)$/\1 \2/; s/, /,/g; s/ >/>/g; s/^(.*),[0-9]+ ([0-9]+ [0-9]+ [0-9]+)$/\1 \2/'
 done | sort -u)
 [[ -n $table ]] || { echo "$1: has no kernel"; exit 1; }
 printf '%s\n' "kernel loads_of_16 stores_of_16 other" "$table" | column -t

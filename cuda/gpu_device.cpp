@@ -74,8 +74,12 @@ GpuDevice take_device(int number) {
     // that waits for another rank.
     cudaFuncAttributes attributes{};
     auto error = cudaSuccess;
-    for (auto const& kernel : compiled_kernels())
+    for (auto const& kernel : compiled_kernels()) {
         if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel.entry);
+        if (error == cudaSuccess && kernel.dynamic_bytes > 0)
+            error = cudaFuncSetAttribute(kernel.entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         kernel.dynamic_bytes);
+    }
     if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
         error == cudaErrorInvalidKernelImage || error == cudaErrorUnsupportedPtxVersion) {
         static_cast<void>(cudaGetLastError());

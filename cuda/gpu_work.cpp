@@ -13,7 +13,8 @@ void GpuQueue::launch(int kernel, void const* arguments, std::size_t, std::int64
           compiled.name, blocks);
     void* list[] = {const_cast<void*>(arguments)};
     gpu_.done(cudaLaunchKernel(compiled.entry, dim3(static_cast<unsigned>(blocks)),
-                               dim3(static_cast<unsigned>(compiled.threads)), list, 0, stream),
+                               dim3(static_cast<unsigned>(compiled.threads)), list,
+                               static_cast<std::size_t>(compiled.dynamic_bytes), stream),
               compiled.name);
 }
 

@@ -9,7 +9,7 @@ namespace plait::cuda {
 std::span<CompiledKernel const> compiled_kernels() {
     static auto const rows = Table::each([]<class... K>() {
         return std::array{CompiledKernel{K::name, K::threads, static_cast<int>(sizeof(typename K::Shared)),
-                                         reinterpret_cast<void const*>(&run<K>)}...};
+                                         dynamic_bytes<K>, reinterpret_cast<void const*>(&run<K>)}...};
     });
     return rows;
 }

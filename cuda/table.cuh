@@ -23,6 +23,8 @@
 #include "cuda/kernels/reduction.cuh"
 #include "cuda/kernels/rope.cuh"
 #include "cuda/kernels/softmax.cuh"
+#include "cuda/kernels/tensor_attention.cuh"
+#include "cuda/kernels/tensor_attention_gradient.cuh"
 #include "cuda/kernels/tree_sum.cuh"
 #include "cuda/kernels/unary.cuh"
 #include "cuda/kernels/update.cuh"
@@ -105,7 +107,10 @@ using Table = Kernels<
     LossRows<float, 512>, LossRows<float, 1024>, LinearLossParts<Bf16>, LinearLossParts<float>,
     // sums of products
     RoundSum,
-    // attention, by how many columns of a head a block does
+    // attention of bf16 on tensor cores, by how wide a head may be
+    TensorAttention<64>, TensorAttention<128>, TensorQueryGradient<64>, TensorQueryGradient<128>,
+    TensorKeyGradient<64>, TensorKeyGradient<128>,
+    // attention of the rest without them, by how many columns of a head a block does
     AttentionForward<Bf16, 64>, AttentionForward<Bf16, 128>, AttentionForward<float, 64>,
     AttentionForward<float, 128>,  //
     AttentionDelta<Bf16>, AttentionDelta<float>, AttentionQueryGradient<Bf16, 64>,

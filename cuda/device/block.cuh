@@ -5,8 +5,8 @@
 // same source on the host, where what would hang or be undefined on a GPU is an error (host_block.hpp).
 //
 // A kernel is a struct. Its fields are its arguments, `threads` is the size of a block (a multiple of 32),
-// `Shared` what the threads of a block have in common, and the call operator what one thread does.
-// `blocks_per_sm`, where there is one, says how many blocks must fit beside each other.
+// `Shared` what the threads of a block have in common (at most 227 KB), and the call operator what one thread
+// does. `blocks_per_sm`, where there is one, says how many blocks must fit beside each other.
 
 #include <concepts>
 #include <cstdint>
@@ -30,18 +30,27 @@ namespace plait::cuda {
 
 inline constexpr int warp_size = 32;
 
+/// What a block can have of shared memory, and what of it a compiler lays out; more is asked for at a launch.
+inline constexpr int most_shared_bytes = 227 << 10, most_static_bytes = 48 << 10;
+
 class Block;
 struct NoShared {};
 
 template <class K>
-concept Kernel = std::is_trivially_copyable_v<K> && std::is_trivial_v<typename K::Shared> && K::threads %
-                         warp_size ==
-                     0 &&
-                 K::threads <= 1024 &&
-                 requires(K const& kernel, Block const& block, typename K::Shared& shared) {
+concept Kernel =
+    std::is_trivially_copyable_v<K> && std::is_trivial_v<typename K::Shared> && K::threads % warp_size == 0 &&
+    K::threads <= 1024 &&
+    sizeof(typename K::Shared) <= most_shared_bytes&& requires(K const& kernel, Block const& block,
+                                                               typename K::Shared& shared) {
     { kernel(block, shared) } -> std::same_as<void>;
     { K::name } -> std::convertible_to<char const*>;
 };
+
+/// What a launch asks for: all of the shared memory, or nothing where it is laid out by the compiler.
+template <Kernel K>
+inline constexpr int dynamic_bytes = sizeof(typename K::Shared) > most_static_bytes
+                                         ? static_cast<int>(sizeof(typename K::Shared))
+                                         : 0;
 
 /// The words of an access of 4 * n bytes.
 template <int n>

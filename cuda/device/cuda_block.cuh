@@ -29,6 +29,9 @@ class Block {
         return __shfl_sync(~0u, value, lane);
     }
 
+    /// Whether it is so for any thread of the warp. All 32 must come.
+    PLAIT_DEVICE bool any(bool here) const { return __any_sync(~0u, here) != 0; }
+
     /// Of any memory. Integers only: their order leaves no trace.
     PLAIT_DEVICE void atomic_max(std::uint32_t* to, std::uint32_t value) const { atomicMax(to, value); }
     PLAIT_DEVICE void atomic_add(std::uint32_t* to, std::uint32_t value) const { atomicAdd(to, value); }
@@ -71,10 +74,17 @@ inline constexpr int blocks_per_sm = [] {
     else return 0;
 }();
 
-template <Kernel K>
+/// `dynamic` stands in the name for resources.sh: ptxas does not see what a launch asks for.
+template <Kernel K, int dynamic = dynamic_bytes<K>>
 __global__ void __launch_bounds__(K::threads, blocks_per_sm<K>) run(__grid_constant__ K const kernel) {
-    __shared__ typename K::Shared shared;
-    kernel(Block(), shared);
+    if constexpr (dynamic > 0) {
+        extern __shared__ __align__(128) unsigned char asked_for[];
+        static_assert(alignof(typename K::Shared) <= 128);
+        kernel(Block(), *reinterpret_cast<typename K::Shared*>(asked_for));
+    } else {
+        __shared__ typename K::Shared shared;
+        kernel(Block(), shared);
+    }
 }
 
 /// Runs `blocks` blocks of the kernel on a stream. Throws std::runtime_error with the kernel's name where it
@@ -82,8 +92,14 @@ __global__ void __launch_bounds__(K::threads, blocks_per_sm<K>) run(__grid_const
 template <Kernel K>
 void launch(K const& kernel, std::int64_t blocks, cudaStream_t stream) {
     if (blocks == 0) return;
-    run<K><<<static_cast<unsigned>(blocks), K::threads, 0, stream>>>(kernel);
-    if (auto error = cudaGetLastError(); error != cudaSuccess)
+    auto error = cudaSuccess;
+    if (dynamic_bytes < K >> 0)
+        error = cudaFuncSetAttribute(run<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic_bytes<K>);
+    if (error == cudaSuccess) {
+        run<K><<<static_cast<unsigned>(blocks), K::threads, dynamic_bytes<K>, stream>>>(kernel);
+        error = cudaGetLastError();
+    }
+    if (error != cudaSuccess)
         throw std::runtime_error(std::string(K::name) + ": not launched: " + cudaGetErrorString(error));
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 // block.cuh on the host: blocks run one after the other, the threads of a block as fibers that change only at
-// barriers and shuffles. What some threads of a block or warp never reach is an error that says who waits
-// where. Shared memory starts as rubbish.
+// barriers and where a warp meets. What some threads of a block or warp never reach is an error that says who
+// waits where. Shared memory starts as rubbish.
 
 #include "cuda/device/block.cuh"
 #include "cuda/device/fiber.hpp"
@@ -28,28 +28,41 @@ struct KernelFault : std::runtime_error {
 /// bits in both.
 enum class Order : std::uint8_t { forward, backward };
 
-/// Where in the source a thread waits.
+/// Where in the source a thread waits, and what for.
 struct Where {
     char const* file;
     int line;
+    char const* call = "";
+    Where at(char const* named) const { return {file, line, named}; }
     std::string text() const {
         std::string path = file;
-        return path.substr(path.rfind('/') + 1) + ":" + std::to_string(line);
+        return std::string(call) + " of " + path.substr(path.rfind('/') + 1) + ":" + std::to_string(line);
     }
     bool operator==(Where const& other) const {
-        return line == other.line && std::strcmp(file, other.file) == 0;
+        return line == other.line && std::strcmp(file, other.file) == 0 && std::strcmp(call, other.call) == 0;
     }
+};
+
+/// A copy into shared memory that has not arrived: until a thread waits for it there is rubbish.
+struct HostCopy {
+    std::byte* to;
+    std::byte bytes[16];
 };
 
 /// The threads of one block, and what each waits for.
 class HostThreads {
   public:
-    enum class State : std::uint8_t { ready, barrier, shuffle, ended };
+    enum class State : std::uint8_t { ready, barrier, warp, ended };
+    struct Offer {
+        std::uint32_t words[8];
+    };
     struct Thread {
         State state = State::ready;
         Where where{};
-        unsigned shuffles = 0;
-        std::uint64_t offered[2] = {};  // what it brings to even and odd shuffles
+        unsigned meetings = 0;
+        Offer offered[2] = {};                     // what it brings to even and odd meetings of its warp
+        std::vector<HostCopy> copies;              // not committed
+        std::deque<std::vector<HostCopy>> groups;  // committed, the oldest first
         Fiber* fiber = nullptr;
     };
 
@@ -69,10 +82,14 @@ class HostThreads {
     void run(int block, F&& body) {
         block_ = block;
         for (int t = 0; t < count(); ++t) {
-            (*this)[t].state = State::ready;
-            (*this)[t].fiber->start([&body, this, t] {
+            auto& thread = (*this)[t];
+            thread.state = State::ready;
+            thread.copies.clear(), thread.groups.clear();
+            thread.fiber->start([&body, &thread, this, t] {
                 body(t);
-                (*this)[t].state = State::ended;
+                if (!thread.copies.empty() || !thread.groups.empty())
+                    fail("thread " + std::to_string(t) + " ends with copies that it never waited for");
+                thread.state = State::ended;
             });
         }
         int left = count();
@@ -85,7 +102,7 @@ class HostThreads {
                 left -= thread.state == State::ended;
                 moved = true;
             }
-            for (int w = 0; w < count(); w += warp_size) release(w, warp_size, State::shuffle);
+            for (int w = 0; w < count(); w += warp_size) release(w, warp_size, State::warp);
             release(0, count(), State::barrier);
             if (!moved) fail("deadlock");
         }
@@ -100,13 +117,12 @@ class HostThreads {
 
     /// Says which threads are where.
     [[noreturn]] void fail(std::string const& what) {
-        static constexpr char const* names[] = {"run", "wait at the barrier of ", "wait at the shuffle of ",
-                                                "have ended"};
+        static constexpr char const* names[] = {"run", "wait at the ", "wait at the ", "have ended"};
         std::map<std::string, std::pair<int, int>> groups;  // place: threads, the first of them
         for (int t = count() - 1; t >= 0; --t) {
             auto const& thread = (*this)[t];
             auto key = std::string(names[static_cast<int>(thread.state)]);
-            if (thread.state == State::barrier || thread.state == State::shuffle) key += thread.where.text();
+            if (thread.state == State::barrier || thread.state == State::warp) key += thread.where.text();
             groups[key].first += 1;
             groups[key].second = t;
         }
@@ -145,25 +161,44 @@ class Block {
     int blocks() const { return blocks_; }
 
     void barrier(Where where = {__builtin_FILE(), __builtin_LINE()}) const {
-        threads_->wait(thread_, HostThreads::State::barrier, where);
+        threads_->wait(thread_, HostThreads::State::barrier, where.at("barrier"));
+    }
+
+    /// Offers a value to the warp and waits for all lanes of it; what comes back gives that of any lane,
+    /// until the thread meets its warp again.
+    template <class T>
+    auto meet(T const& value, Where where) const {
+        static_assert(sizeof(T) <= sizeof(HostThreads::Offer) && std::is_trivially_copyable_v<T>);
+        auto& own = (*threads_)[thread_];
+        // The next meeting may begin before all have read this one, the one after it not.
+        auto at = own.meetings++ % 2;
+        std::memcpy(&own.offered[at], &value, sizeof(T));
+        threads_->wait(thread_, HostThreads::State::warp, where);
+        return [threads = threads_, first = thread_ / warp_size * warp_size, at](int lane) {
+            T other;
+            std::memcpy(&other, &(*threads)[first + lane].offered[at], sizeof(T));
+            return other;
+        };
     }
 
     template <class T>
     T shuffle(T value, int lane, Where where = {__builtin_FILE(), __builtin_LINE()}) const {
-        static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
         if (lane < 0 || lane >= warp_size) threads_->fail("shuffle with lane " + std::to_string(lane));
-        auto& own = (*threads_)[thread_];
-        // The next shuffle may begin before all have read this one, the one after it not.
-        auto at = own.shuffles++ % 2;
-        std::memcpy(&own.offered[at], &value, sizeof(T));
-        threads_->wait(thread_, HostThreads::State::shuffle, where);
-        std::memcpy(&value, &(*threads_)[thread_ / warp_size * warp_size + lane].offered[at], sizeof(T));
-        return value;
+        return meet(value, where.at("shuffle"))(lane);
     }
     template <class T>
     T shuffle_xor(T value, int mask, Where where = {__builtin_FILE(), __builtin_LINE()}) const {
         return shuffle(value, thread_ % warp_size ^ mask, where);
     }
+
+    bool any(bool here, Where where = {__builtin_FILE(), __builtin_LINE()}) const {
+        auto of = meet(here, where.at("vote"));
+        for (int lane = 0; lane < warp_size; ++lane)
+            if (of(lane)) return true;
+        return false;
+    }
+
+    HostThreads::Thread& of_host() const { return (*threads_)[thread_]; }
 
     void atomic_max(std::uint32_t* to, std::uint32_t value) const { *to = *to < value ? value : *to; }
     void atomic_add(std::uint32_t* to, std::uint32_t value) const { *to += value; }

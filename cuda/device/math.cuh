@@ -20,12 +20,21 @@ PLAIT_BOTH float fused(float a, float b, float c) {
 #endif
 }
 
+inline constexpr float log2_of_e = 1.4426950408889634f;
+
 /// A result below 2^-126 may be 0: none of them matters, and to keep them takes more instructions.
-PLAIT_BOTH float fast_exp(float x) {
+PLAIT_BOTH float fast_exp2(float x) {
 #ifdef __CUDA_ARCH__
     float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+#else
+    return std::exp2(x);
+#endif
+}
+PLAIT_BOTH float fast_exp(float x) {
+#ifdef __CUDA_ARCH__
+    return fast_exp2(x * log2_of_e);
 #else
     return std::exp(x);
 #endif

@@ -88,44 +88,57 @@ bool attend_back(Queue& queue, AttentionCall all, AttentionShape const& s) {
     return true;
 }
 
-template <class T, int columns>
+template <class T, class Kernel>
 void forward(KernelCall const& call, AttentionShape const& s) {
-    launch(*call.queue, AttentionForward<T, columns>{.shape = s,
-                                                     .q = call.in[0].as<T const>(),
-                                                     .k = call.in[1].as<T const>(),
-                                                     .v = call.in[2].as<T const>(),
-                                                     .out = call.out[0].as<T>(),
-                                                     .lse = call.out[1].as<float>()});
+    launch(*call.queue, Kernel{.shape = s,
+                               .q = call.in[0].as<T const>(),
+                               .k = call.in[1].as<T const>(),
+                               .v = call.in[2].as<T const>(),
+                               .out = call.out[0].as<T>(),
+                               .lse = call.out[1].as<float>()});
 }
 
-template <class T, int columns>
+template <class T, class QueryGradient, class KeyGradient>
 void backward(KernelCall const& call, AttentionShape const& s) {
     auto const *q = call.in[0].as<T const>(), *k = call.in[1].as<T const>(), *v = call.in[2].as<T const>(),
                *out = call.in[3].as<T const>(), *dout = call.in[5].as<T const>();
     auto const* lse = call.in[4].as<float const>();
     auto* delta = reinterpret_cast<float*>(call.workspace);
     launch(*call.queue, AttentionDelta<T>{.shape = s, .out = out, .dout = dout, .delta = delta});
-    launch(*call.queue, AttentionQueryGradient<T, columns>{.shape = s,
-                                                           .q = q,
-                                                           .k = k,
-                                                           .v = v,
-                                                           .dout = dout,
-                                                           .lse = lse,
-                                                           .delta = delta,
-                                                           .dq = call.out[0].as<T>()});
-    // Two sums of 128 columns leave too few registers.
-    launch(*call.queue, AttentionKeyGradient<T, 64>{.shape = s,
-                                                    .q = q,
-                                                    .k = k,
-                                                    .v = v,
-                                                    .dout = dout,
-                                                    .lse = lse,
-                                                    .delta = delta,
-                                                    .dk = call.out[1].as<T>(),
-                                                    .dv = call.out[2].as<T>()});
+    launch(*call.queue, QueryGradient{.shape = s,
+                                      .q = q,
+                                      .k = k,
+                                      .v = v,
+                                      .dout = dout,
+                                      .lse = lse,
+                                      .delta = delta,
+                                      .dq = call.out[0].as<T>()});
+    launch(*call.queue, KeyGradient{.shape = s,
+                                    .q = q,
+                                    .k = k,
+                                    .v = v,
+                                    .dout = dout,
+                                    .lse = lse,
+                                    .delta = delta,
+                                    .dk = call.out[1].as<T>(),
+                                    .dv = call.out[2].as<T>()});
 }
 
-/// f(T, columns), of the kernels for this dtype and width of a head.
+/// Whether tensor cores serve. A head that is divided, or read as a part of a batch, starts at a multiple of
+/// 16 bytes where the whole does, so that no layout chooses other kernels.
+bool on_tensor_cores(KernelCall const& call, AttentionShape const& s) {
+    auto all_aligned = [](auto const& buffers) {
+        return std::all_of(buffers.begin(), buffers.end(),
+                           [](Buffer const& b) { return b.meta.dtype == f32 || aligned(b.data); });
+    };
+    // They count eights of elements, and rows, in 32 bits.
+    constexpr std::int64_t most = 1 << 30;
+    return call.in[0].meta.dtype == bf16 && s.dim % 8 == 0 && s.dim <= 128 && s.keys > 0 &&
+           s.batch * s.heads * s.length < most && s.batch * s.length * s.q_row() / 8 < most &&
+           s.batch * s.keys * s.kv_row() / 8 < most && all_aligned(call.in) && all_aligned(call.out);
+}
+
+/// f(T, columns), of the kernels without tensor cores for this dtype and width of a head.
 template <class F>
 void with_kernel(KernelCall const& call, AttentionShape const& s, F f) {
     auto of = [&]<class T>() {
@@ -150,7 +163,11 @@ void attention(KernelCall const& call) {
     library.out = call.out[0].data, library.lse = call.out[1].data;
     want_computable(call, library.dtype);
     if (call.queue->attend(library)) return;
-    with_kernel(call, s, [&]<class T, int columns>() { forward<T, columns>(call, s); });
+    if (!on_tensor_cores(call, s))
+        with_kernel(call, s,
+                    [&]<class T, int columns>() { forward<T, AttentionForward<T, columns>>(call, s); });
+    else if (s.dim <= 64) forward<Bf16, TensorAttention<64>>(call, s);
+    else forward<Bf16, TensorAttention<128>>(call, s);
 }
 std::int64_t attention_workspace(AnyOp const&, Metas const& in, Metas const&, int) {
     return forward_bytes(shape_of(in[0].shape, in[1].shape, false), in[0].dtype);
@@ -164,7 +181,13 @@ void attention_gradient(KernelCall const& call) {
     library.dq = call.out[0].data, library.dk = call.out[1].data, library.dv = call.out[2].data;
     want_computable(call, library.dtype);
     if (attend_back(*call.queue, library, s)) return;
-    with_kernel(call, s, [&]<class T, int columns>() { backward<T, columns>(call, s); });
+    if (!on_tensor_cores(call, s))
+        with_kernel(call, s, [&]<class T, int columns>() {
+            // Two sums of 128 columns leave too few registers.
+            backward<T, AttentionQueryGradient<T, columns>, AttentionKeyGradient<T, 64>>(call, s);
+        });
+    else if (s.dim <= 64) backward<Bf16, TensorQueryGradient<64>, TensorKeyGradient<64>>(call, s);
+    else backward<Bf16, TensorQueryGradient<128>, TensorKeyGradient<128>>(call, s);
 }
 std::int64_t attention_gradient_workspace(AnyOp const&, Metas const& in, Metas const&, int) {
     return backward_bytes(shape_of(in[0].shape, in[1].shape, false), in[0].dtype);

@@ -2,6 +2,8 @@
 #include "plait/ops/cache.hpp"
 #include "row_runs.hpp"
 
+#include <cmath>
+
 using namespace tests;
 using plait::bf16, plait::f32;
 
@@ -69,9 +71,97 @@ TEST_CASE("a GPU's own attention and its gradient") {
         }
 }
 
+namespace {
+
+/// The largest difference as a part of the largest number.
+double relative(Numbers const& a, Numbers const& b) {
+    double far = 0, big = 0;
+    for (std::int64_t i = 0; i < a.size(); ++i) {
+        if (!std::isfinite(a(i))) return 1e30;
+        far = std::max(far, std::abs(a(i) - b(i))), big = std::max(big, std::abs(b(i)));
+    }
+    return far == 0 ? 0 : far / big;
+}
+
+/// Both directions of bf16 on tensor cores, against the CPU's kernels and against a GPU's others, which an
+/// odd address asks for.
+void check_tensor_cores(Sizes const& s, Inputs const& x) {
+    CAPTURE(s.batch, s.length, s.keys, s.heads, s.kv_heads, s.dim, s.causal);
+    plait::Attention op{s.causal};
+    plait::AttentionGradient gradient{s.causal};
+    auto want = run_kernel(op, {x.q, x.k, x.v});
+    std::vector<Numbers> in{x.q, x.k, x.v, want[0], want[1], x.dout};
+    auto hold = [&](std::vector<Numbers> const& got, std::vector<Numbers> const& wanted) {
+        for (std::size_t i = 0; i < got.size(); ++i) {
+            INFO("output " << i);
+            CHECK(relative(got[i], wanted[i]) < (wanted[i].meta().dtype == bf16 ? 0.01 : 1e-5));
+        }
+    };
+    auto forward = run_row(op, {x.q, x.k, x.v});
+    hold(forward, want);
+    auto back = run_row(gradient, in), wanted = run_kernel(gradient, in);
+    // Where there is one key the gradients of scores are nothing but what rounding leaves.
+    if (s.keys > 1 && s.length > 1) hold(back, wanted);
+    else hold({back[2]}, {wanted[2]});
+}
+
+}  // namespace
+
+TEST_CASE("attention on tensor cores and its gradient") {
+    for (auto const& s : std::initializer_list<Sizes>{{1, 1, 1, 1, 1, 8, true},
+                                                      {2, 7, 7, 2, 1, 40, true},
+                                                      {1, 63, 63, 2, 2, 64, false},
+                                                      {1, 64, 130, 1, 1, 72, false},
+                                                      {1, 65, 64, 1, 1, 96, true},
+                                                      {1, 130, 70, 7, 1, 8, false},
+                                                      {1, 130, 130, 2, 1, 64, true},
+                                                      {1, 70, 20, 1, 1, 128, true},
+                                                      {1, 20, 200, 1, 1, 64, true},
+                                                      {1, 130, 130, 1, 1, 128, true}})
+        check_tensor_cores(s, Inputs(bf16, s));
+}
+
+TEST_CASE("attention on tensor cores of scores far from zero") {
+    for (auto const& s : {Sizes{1, 20, 70, 1, 1, 64, false}, Sizes{1, 70, 40, 1, 1, 128, true}})
+        for (double sign : {1.0, -1.0}) {
+            CAPTURE(sign);
+            Inputs x(bf16, s);
+            for (std::int64_t i = 0; i < x.q.size(); ++i) x.q.set(i, 30 * std::abs(x.q(i)));
+            // Beside scores below -100 the zeros behind the last key would weigh more than f32 can hold.
+            for (std::int64_t i = 0; i < x.k.size(); ++i) x.k.set(i, sign * std::abs(x.k(i)));
+            check_tensor_cores(s, x);
+        }
+}
+
+TEST_CASE("tensor cores serve heads of eights at aligned addresses") {
+    for (std::int64_t dim : {64, 12}) {
+        Sizes s{1, 9, 9, 1, 1, dim, true};
+        Inputs x(bf16, s);
+        How odd;
+        odd.shift = 1;
+        auto one = run_row(plait::Attention{}, {x.q, x.k, x.v}),
+             other = run_row(plait::Attention{}, {x.q, x.k, x.v}, odd);
+        CHECK(same_bits(one[1], other[1]) == (dim == 12));
+    }
+}
+
+TEST_CASE("a query of NaNs leaves its neighbours on tensor cores what they were") {
+    Sizes s{1, 70, 70, 1, 1, 64, true};
+    Inputs x(bf16, s);
+    auto before = run_row(plait::Attention{}, {x.q, x.k, x.v});
+    x.q.set(33 * 64 + 5, std::nan(""));
+    auto after = run_row(plait::Attention{}, {x.q, x.k, x.v});
+    for (std::int64_t i = 0; i < 70; ++i)
+        for (std::int64_t d = 0; d < 64; ++d) {
+            auto y = after[0](i * 64 + d);
+            REQUIRE((i == 33 ? std::isnan(y) : y == before[0](i * 64 + d)));
+        }
+}
+
 TEST_CASE("a kv head of a sequence has the bits that it has alone in a GPU's own attention") {
-    Sizes s{2, 70, 70, 4, 2, 12, true};
-    for (auto t : {f32, bf16}) {
+    for (auto [t, dim] :
+         {std::pair{f32, 12}, std::pair{bf16, 12}, std::pair{bf16, 64}, std::pair{bf16, 80}}) {
+        Sizes s{2, 70, 70, 4, 2, dim, true};
         Inputs x(t, s);
         auto y = run_row(plait::Attention{}, {x.q, x.k, x.v});
         auto d = run_row(plait::AttentionGradient{}, {x.q, x.k, x.v, y[0], y[1], x.dout});

@@ -90,6 +90,11 @@ resources 0 "$entry    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill 
 resources 1 "$entry    8 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 32 registers\n"
 resources 1 "$entry    0 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads\nptxas info    : Used 32 registers\n"
 resources 1 "$entry    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 200 registers\n"
+attention=${entry/ColumnSumsEEEvT_/ColumnSumsELi66688EEEvT_}
+resources 0 "$attention    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 32 registers\n"
+attention="ptxas info    : Compiling entry function '_ZN5plait4cuda3runINS0_15TensorAttentionILi64EEELi66688EEEvT_' for 'sm_90a'\n"
+resources 0 "$attention    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 255 registers\n"
+resources 1 "$attention    0 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads\nptxas info    : Used 255 registers\n"
 resources 1 "nothing\n"
 
 # accesses CODE PTX: the exit code of the check of what nvcc made
@@ -106,6 +111,9 @@ accesses 1 "${entry/\%s/10ColumnSums}\tadd.f32 %f1, %f2, %f3;\n\tst.global.f32 [
 accesses 1 "${entry/\%s/10ColumnSums}\tmul.f64 %fd1, %fd2, %fd3;\n"
 accesses 0 "${entry/\%s/8RoundSum}\tst.global.v4.b32 [%rd1], {%r1, %r2, %r3, %r4};\n"
 accesses 1 "${entry/\%s/8RoundSum}\tst.global.b32 [%rd1], %r1;\n"
+entry='.visible .entry _ZN5plait4cuda3runINS0_%sELi0EEEvT_(\n'
+accesses 0 "${entry/\%s/15TensorAttentionILi64EE}\tcp.async.cg.shared.global [%r1], [%rd1], 16, %r2;\n\tst.global.v4.b32 [%rd1], {%r1, %r2, %r3, %r4};\n"
+accesses 1 "${entry/\%s/15TensorAttentionILi64EE}\tcp.async.cg.shared.global [%r1], [%rd1], 16, %r2;\n\tst.global.b32 [%rd1], %r1;\n"
 
 compile_fail=$house/../compile_fail/check.sh
 compiler=${CXX:-c++}

@@ -141,6 +141,16 @@ inline bool primitive(AnyOp const& op, std::vector<Numbers> const& x, Numbers& y
     };
     if (auto* o = op.as<Concat>()) return side_by_side(o->dim);
     if (auto* o = op.as<Join>()) return side_by_side(o->dim);
+    if (auto* o = op.as<LeafTree>())
+        return fill([&](Shape const& i) {
+            double sum = 0;
+            for (std::int64_t leaf = 0; leaf < o->count; ++leaf) {
+                Shape from = i;
+                from[0] += leaf * y.meta.shape[0];
+                sum += at(x[0], from);
+            }
+            return sum;
+        });
     if (auto* o = op.as<Expand>())
         return fill([&](Shape const& i) {
             Shape own;
