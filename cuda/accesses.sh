@@ -20,7 +20,7 @@ table=$(for file in "${files[@]}"; do
         /^\.visible \.entry|^\.weak \.entry/ { row(); name = $3; sub(/\(.*/, "", name); loads = stores = other = 0 }
         /[ \t]ld\.global(\.nc)?\.v4\./ || /[ \t]cp\.async\.cg\.shared\.global/ { ++loads; next }
         /[ \t]st\.global\.v4\./ { ++stores; next }
-        /[ \t](ld|st)\.(global|volatile|[bsuf][0-9]|v2)/ { ++other }
+        /[ \t](ld|st)\.(global|volatile|[bsuf][0-9]|v2)/ || /[ \t]cp\.async\.ca\./ { ++other }
         END { row() }' "$file" | c++filt | sed -E 's/plait::cuda:://g; s/^void run<(.*) ?>\(.*\) ([0-9]+ [0-9]+ [0-9]+)$/\1 \2/; s/, /,/g; s/ >/>/g; s/^(.*),[0-9]+ ([0-9]+ [0-9]+ [0-9]+)$/\1 \2/'
 done | sort -u)
 [[ -n $table ]] || { echo "$1: has no kernel"; exit 1; }

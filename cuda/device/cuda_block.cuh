@@ -13,6 +13,12 @@ namespace plait::cuda {
 class Block {
   public:
     PLAIT_DEVICE int thread() const { return static_cast<int>(threadIdx.x); }
+    /// The same, asked for anew: nothing that was made of it before is kept in registers for what follows.
+    PLAIT_DEVICE int thread_anew() const {
+        int thread;
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        return thread;
+    }
     PLAIT_DEVICE int index() const { return static_cast<int>(blockIdx.x); }
     PLAIT_DEVICE int blocks() const { return static_cast<int>(gridDim.x); }
 

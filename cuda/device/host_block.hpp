@@ -46,6 +46,7 @@ struct Where {
 /// A copy into shared memory that has not arrived: until a thread waits for it there is rubbish.
 struct HostCopy {
     std::byte* to;
+    std::size_t size;
     std::byte bytes[16];
 };
 
@@ -157,6 +158,7 @@ class Block {
         : threads_(&threads), thread_(thread), index_(index), blocks_(blocks) {}
 
     int thread() const { return thread_; }
+    int thread_anew() const { return thread_; }
     int index() const { return index_; }
     int blocks() const { return blocks_; }
 

@@ -21,12 +21,12 @@ class SharedAddress {
         return SharedAddress(reinterpret_cast<std::byte*>(at));
     }
 
-    /// Where 16 bytes are, which must be of shared memory and aligned.
-    std::byte* sixteen(char const* what) const {
-        if (reinterpret_cast<std::uintptr_t>(at_) % 16)
+    /// Where n bytes are, which must be of shared memory and aligned.
+    std::byte* bytes(std::size_t n, char const* what) const {
+        if (reinterpret_cast<std::uintptr_t>(at_) % n)
             throw KernelFault(std::string(what) + " in shared memory is not aligned");
         auto const* end = shared_memory.first + shared_memory.second;
-        if (std::less<>()(at_, shared_memory.first) || std::less<>()(end, at_ + 16))
+        if (std::less<>()(at_, shared_memory.first) || std::less<>()(end, at_ + n))
             throw KernelFault(std::string(what) + " is outside the block's shared memory");
         return at_;
     }
@@ -71,7 +71,7 @@ inline void mma(Block const& block, float (&c)[4], Words<4> const& a, std::uint3
 /// The half words [row][column] of pieces of which lanes offer the addresses of rows.
 template <bool transposed>
 Words<4> gather_pieces(Block const& block, SharedAddress row, Where where) {
-    auto of = block.meet(row.sixteen("a piece"), where);
+    auto of = block.meet(row.bytes(16, "a piece"), where);
     int lane = block.thread() % warp_size;
     Words<4> x;
     for (int piece = 0; piece < 4; ++piece) {
@@ -94,13 +94,15 @@ inline Words<4> load_transposed_pieces(Block const& block, SharedAddress row,
     return gather_pieces<true>(block, row, where.at("load of transposed pieces"));
 }
 
-inline void begin_copy(Block const& block, SharedAddress to, void const* from, bool here) {
-    HostCopy copy{to.sixteen("a copy"), {}};
+template <int bytes>
+void begin_copy(Block const& block, SharedAddress to, void const* from, bool here) {
+    static_assert(bytes == 4 || bytes == 16);
+    HostCopy copy{to.bytes(bytes, "a copy"), bytes, {}};
     if (here) {
-        check_words(from, 16, "a copy");
-        std::memcpy(copy.bytes, from, 16);
+        check_words(from, bytes, "a copy");
+        std::memcpy(copy.bytes, from, bytes);
     }
-    std::memset(copy.to, 0xFF, 16);
+    std::memset(copy.to, 0xFF, bytes);
     block.of_host().copies.push_back(copy);
 }
 inline void commit_copies(Block const& block) {
@@ -110,7 +112,7 @@ inline void commit_copies(Block const& block) {
 template <int n>
 void wait_copies(Block const& block) {
     for (auto& groups = block.of_host().groups; groups.size() > n; groups.pop_front())
-        for (auto const& copy : groups.front()) std::memcpy(copy.to, copy.bytes, 16);
+        for (auto const& copy : groups.front()) std::memcpy(copy.to, copy.bytes, copy.size);
 }
 
 }  // namespace plait::cuda

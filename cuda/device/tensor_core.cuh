@@ -72,12 +72,21 @@ PLAIT_DEVICE Words<4> load_transposed_pieces(Block const&, SharedAddress row) {
     return x;
 }
 
-/// Begins to copy 16 bytes of global memory, both addresses multiples of 16, or to write zeros where they are
-/// not `here`: nothing is read then, wherever `from` is.
+/// Begins to copy 4 or 16 bytes of global memory, both addresses multiples of that, or to write zeros where
+/// they are not `here`: nothing is read then, wherever `from` is.
+template <int bytes>
 PLAIT_DEVICE void begin_copy(Block const&, SharedAddress to, void const* from, bool here) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.at()),
-                 "l"(__cvta_generic_to_global(from)), "r"(here ? 16 : 0)
-                 : "memory");
+    static_assert(bytes == 4 || bytes == 16);
+    auto address = __cvta_generic_to_global(from);
+    // Sixteen need not go through the L1 cache.
+    if constexpr (bytes == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to.at()), "l"(address),
+                     "r"(here ? 16 : 0)
+                     : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to.at()), "l"(address),
+                     "r"(here ? 4 : 0)
+                     : "memory");
 }
 /// The copies that this thread began since the last time are a group.
 PLAIT_DEVICE void commit_copies(Block const&) { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -34,14 +34,14 @@ struct TensorAttention {
         // Registers are few: it waits in shared memory for the end.
         if (block.thread() == 0) shared.here = here;
         // The last queries have the most keys, so they are tile 0.
-        int first = (tiles - 1 - here.tile) * queries;
-        int end = uniform(block, s.causal ? smaller(first + queries, keys) : keys);
+        int first = uniform(block, (tiles - 1 - here.tile) * queries);
+        int end = s.causal ? smaller(first + queries, keys) : keys;
 
         int b = here.head / heads, kv_head = here.head % heads / (heads / static_cast<int>(s.kv_heads));
-        int q_row = static_cast<int>(s.q_row()), kv_row = static_cast<int>(s.kv_row());
-        RowCopies<threads, width>(block, s.q_at(b, here.head % heads), q_row, length, s.dim, first)
+        int q_row = static_cast<int>(s.heads) * s.dim, kv_row = static_cast<int>(s.kv_heads) * s.dim;
+        RowCopies<threads, width>(block.thread(), s.q_at(b, here.head % heads), q_row, length, s.dim, first)
             .begin(block, q, shared.q);
-        RowCopies<threads, width> copies(block, s.kv_at(b, kv_head), kv_row, keys, s.dim, 0);
+        RowCopies<threads, width> copies(block.thread(), s.kv_at(b, kv_head), kv_row, keys, s.dim, 0);
         auto begin = [&](int stage) {
             copies.begin(block, k, shared.k[stage]);
             copies.begin(block, v, shared.v[stage]);
@@ -50,7 +50,7 @@ struct TensorAttention {
         };
         begin(0);
 
-        Lane lane(block);
+        Lane lane(block.thread());
         int own_row = block.thread() / warp_size * own, first_row = first + uniform(block, own_row);
         Rows rows;
         clear(rows.sums);
@@ -74,8 +74,10 @@ struct TensorAttention {
         }
 
         here = shared.here;
-        first = (tiles - 1 - here.tile) * queries;
-        auto row = first + own_row + lane.row();
+        int thread = block.thread_anew();
+        Lane last(thread);
+        first = (tiles - 1 - here.tile) * queries, own_row = thread / warp_size * own;
+        auto row = first + own_row + last.row();
         float* lse_of = lse + s.row_at(here.head / heads, here.head % heads);
         float inverse[m][2];
         PLAIT_UNROLL
@@ -86,16 +88,16 @@ struct TensorAttention {
             total += block.shuffle_xor(total, 2);
             inverse[i][half] = 1.0f / total;
             int at = row + 16 * i + 8 * half;
-            if (lane.column() == 0 && at < length)
+            if (last.column() == 0 && at < length)
                 lse_of[at] = (rows.most[i][half] + log2f(total)) * (1 / log2_of_e);
         }
         // The output leaves where the warp's queries were.
-        lane.leave(
+        last.leave(
             rows.sums, [&](int i, int half) { return inverse[i][half]; }, shared.q, own_row);
         block.barrier();
-        RowCopies<threads, width>(block, s.q_at(here.head / heads, here.head % heads), q_row, length, s.dim,
+        RowCopies<threads, width>(thread, s.q_at(here.head / heads, here.head % heads), q_row, length, s.dim,
                                   first)
-            .write(block, shared.q, out);
+            .write(shared.q, out);
     }
 
   private:

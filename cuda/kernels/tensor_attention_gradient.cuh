@@ -36,16 +36,17 @@ struct TensorQueryGradient {
         // Registers are few: it waits in shared memory for the end.
         if (block.thread() == 0) shared.here = here;
         // The last queries have the most keys, so they are tile 0.
-        int first = (tiles - 1 - here.tile) * queries;
-        int end = uniform(block, s.causal ? smaller(first + queries, keys) : keys);
+        int first = uniform(block, (tiles - 1 - here.tile) * queries);
+        int end = s.causal ? smaller(first + queries, keys) : keys;
 
         int b = here.head / heads, head = here.head % heads;
-        int q_row = static_cast<int>(s.q_row()), kv_row = static_cast<int>(s.kv_row());
-        RowCopies<threads, width> own_copies(block, s.q_at(b, head), q_row, length, s.dim, first);
+        int q_row = static_cast<int>(s.heads) * s.dim, kv_row = static_cast<int>(s.kv_heads) * s.dim;
+        RowCopies<threads, width> own_copies(block.thread(), s.q_at(b, head), q_row, length, s.dim, first);
         own_copies.begin(block, q, shared.q);
         own_copies.begin(block, dout, shared.dout);
-        RowCopies<threads, width> copies(block, s.kv_at(b, head / (heads / static_cast<int>(s.kv_heads))),
-                                         kv_row, keys, s.dim, 0);
+        RowCopies<threads, width> copies(block.thread(),
+                                         s.kv_at(b, head / (heads / static_cast<int>(s.kv_heads))), kv_row,
+                                         keys, s.dim, 0);
         auto begin = [&](int stage) {
             copies.begin(block, k, shared.k[stage]);
             copies.begin(block, v, shared.v[stage]);
@@ -60,7 +61,7 @@ struct TensorQueryGradient {
         shared.rows[block.thread()] = {one < length ? lse[at] * log2_of_e : 0.0f,
                                        one < length ? delta[at] : 0.0f};
 
-        Lane lane(block);
+        Lane lane(block.thread());
         int own_row = block.thread() / warp_size * own, first_row = first + uniform(block, own_row);
         Products<m, width / 8> sums;
         clear(sums);
@@ -119,14 +120,15 @@ struct TensorQueryGradient {
                 lane.add_weighted(block, d, of_step(shared.k[stage]), sums);
             }
         }
-        // The gradient leaves where the warp's queries were.
-        lane.leave(
-            sums, [&](int, int) { return s.scale(); }, shared.q, own_row);
-        block.barrier();
         here = shared.here;
-        RowCopies<threads, width>(block, s.q_at(here.head / heads, here.head % heads), q_row, length, s.dim,
+        int thread = block.thread_anew();
+        // The gradient leaves where the warp's queries were.
+        Lane(thread).leave(
+            sums, [&](int, int) { return s.scale(); }, shared.q, thread / warp_size * own);
+        block.barrier();
+        RowCopies<threads, width>(thread, s.q_at(here.head / heads, here.head % heads), q_row, length, s.dim,
                                   (tiles - 1 - here.tile) * queries)
-            .write(block, shared.q, dq);
+            .write(shared.q, dq);
     }
 };
 
@@ -139,13 +141,13 @@ struct TensorKeyGradient {
     static constexpr int threads = 128, m = width <= 64 ? 2 : 1, own = 16 * m;
     static constexpr int keys = threads / warp_size * own;
     // Queries that come together, and those that a warp does at once.
-    static constexpr int tile = 64, step = 64 / m;
+    static constexpr int tile = 64, step = width <= 64 ? 16 : 64;
     static constexpr int blocks_per_sm = 2;
     using Lane = TensorLane<width>;
     struct Shared {
         TensorRows<keys, width> k, v;
         TensorRows<tile, width> q[2], dout[2];  // one is read, the next comes
-        TwoFloats rows[2][2][tile / 2];         // lse in units of log2, delta
+        alignas(8) float rows[2][2 * tile];     // lse, then delta
         HeadTile here;
     };
 
@@ -168,22 +170,24 @@ struct TensorKeyGradient {
         int b = here.head / kv_heads, kv_head = here.head % kv_heads;
         int first = here.tile * keys, begin_query = uniform(block, s.causal ? first : 0);
         int tiles = begin_query < length ? group * ((length - begin_query + tile - 1) / tile) : 0;
-        int q_row = static_cast<int>(s.q_row()), kv_row = static_cast<int>(s.kv_row());
-        RowCopies<threads, width> own_copies(block, s.kv_at(b, kv_head), kv_row, rows_of_keys, s.dim, first);
+        int q_row = static_cast<int>(s.heads) * s.dim, kv_row = static_cast<int>(s.kv_heads) * s.dim;
+        RowCopies<threads, width> own_copies(block.thread(), s.kv_at(b, kv_head), kv_row, rows_of_keys, s.dim,
+                                             first);
         own_copies.begin(block, k, shared.k);
         own_copies.begin(block, v, shared.v);
 
         // What comes next: of each query of a tile a thread brings lse, and another one delta.
-        RowCopies<threads, width> copies(block, s.q_at(b, kv_head * group), q_row, length, s.dim,
+        RowCopies<threads, width> copies(block.thread(), s.q_at(b, kv_head * group), q_row, length, s.dim,
                                          begin_query);
-        int which = block.thread() / tile, one = block.thread() % tile, next = begin_query;
+        int next = begin_query, one = block.thread() % tile;
         auto row = static_cast<int>(s.row_at(b, kv_head * group)) + one;
         auto begin = [&](int stage) {
             copies.begin(block, q, shared.q[stage]);
             copies.begin(block, dout, shared.dout[stage]);
+            // What is no query has a P of 1, and adds zeros.
+            begin_copy<4>(block, SharedAddress(&shared.rows[stage][block.thread()]),
+                          (block.thread() < tile ? lse : delta) + (row + next), next + one < length);
             commit_copies(block);
-            float x = 0;  // what is no query has a P of 1, and adds zeros
-            if (next + one < length) x = (which ? delta : lse)[row + next];
             next += tile;
             copies.skip(tile);
             if (next >= length) {
@@ -191,16 +195,34 @@ struct TensorKeyGradient {
                 copies.next_head(s.dim);
                 next = begin_query, row += length;
             }
-            return which ? x : x * log2_of_e;
         };
-        if (tiles > 0) shared.rows[tiles % 2][which][one / 2].at[one % 2] = begin(tiles % 2);
+        if (tiles > 0) begin(tiles % 2);
         else commit_copies(block);
 
-        Lane lane(block);
+        Lane lane(block.thread());
         int own_row = block.thread() / warp_size * own, first_key = first + uniform(block, own_row);
         SharedAddress own_k(&shared.k.at[own_row][0]), own_v(&shared.v.at[own_row][0]);
-        auto key = [&](int i, int column) { return lane.load(block, own_k, 16 * i, column); };
-        auto value = [&](int i, int column) { return lane.load(block, own_v, 16 * i, column); };
+        // Fragments of both own sides stay in registers where they fit.
+        constexpr int kept = width <= 64 ? width / 16 : 1;
+        Words<4> keys_of[m][kept], values_of[m][kept];
+        if constexpr (kept > 1) {
+            wait_copies<0>(block);
+            block.barrier();
+            PLAIT_UNROLL
+            for (int i = 0; i < m; ++i) PLAIT_UNROLL
+            for (int c = 0; c < kept; ++c) {
+                keys_of[i][c] = lane.load(block, own_k, 16 * i, 16 * c);
+                values_of[i][c] = lane.load(block, own_v, 16 * i, 16 * c);
+            }
+        }
+        auto key = [&](int i, int column) {
+            if constexpr (kept > 1) return keys_of[i][column / 16];
+            else return lane.load(block, own_k, 16 * i, column);
+        };
+        auto value = [&](int i, int column) {
+            if constexpr (kept > 1) return values_of[i][column / 16];
+            else return lane.load(block, own_v, 16 * i, column);
+        };
         Products<m, width / 8> to_keys, to_values;
         clear(to_keys);
         clear(to_values);
@@ -210,7 +232,7 @@ struct TensorKeyGradient {
             int stage = tiles % 2;
             wait_copies<0>(block);
             block.barrier();  // all have what came, and are done with what was before it
-            float ahead = tiles > 1 ? begin(stage ^ 1) : 0.0f;
+            if (tiles > 1) begin(stage ^ 1);
             PLAIT_UNROLL_BY(1)
             for (int at = query; at < query + tile; at += step) {
                 // Whether the step's queries, any of them, read the warp's keys, any of them.
@@ -222,18 +244,21 @@ struct TensorKeyGradient {
                 Products<m, step / 8> p, d;
                 clear(p);
                 lane.add_scores(block, key, of_step(shared.q[stage]), p);
-                if (s.causal && at < first_key + own - 1) lane.keep_queries(p, first_key - at);
+                bool some_masked = s.causal && at < first_key + own - 1;
+                // Products that nothing parts overlap, for which wide heads leave too few registers.
+                if (kept == 1 && some_masked) lane.keep_queries(p, first_key - at);
                 clear(d);
                 lane.add_scores(block, value, of_step(shared.dout[stage]), d);
-                auto const& rows = shared.rows[stage];
+                if (kept > 1 && some_masked) lane.keep_queries(p, first_key - at);
                 PLAIT_UNROLL
                 for (int j = 0; j < step / 8; ++j) {
-                    int pair = (at - query + 8 * j + lane.column()) / 2;
-                    auto shift = rows[0][pair], less = rows[1][pair];
+                    auto const* pair = shared.rows[stage] + (at - query + 8 * j + lane.column());
+                    auto shift = *reinterpret_cast<TwoFloats const*>(pair),
+                         less = *reinterpret_cast<TwoFloats const*>(pair + tile);
                     PLAIT_UNROLL
                     for (int i = 0; i < m; ++i) PLAIT_UNROLL
                     for (int c = 0; c < 4; ++c) {
-                        p[i][j][c] = fast_exp2(fused(p[i][j][c], scale, -shift.at[c % 2]));
+                        p[i][j][c] = fast_exp2(fused(p[i][j][c], scale, -shift.at[c % 2] * log2_of_e));
                         d[i][j][c] = p[i][j][c] * (d[i][j][c] - less.at[c % 2]);
                     }
                 }
@@ -241,21 +266,22 @@ struct TensorKeyGradient {
                 lane.add_weighted(block, d, of_step(shared.q[stage]), to_keys);
             }
             query = query + tile < length ? query + tile : begin_query;
-            if (tiles > 1) shared.rows[stage ^ 1][which][one / 2].at[one % 2] = ahead;
         }
         wait_copies<0>(block);
         block.barrier();  // where there was no query the keys may still come
-        // The gradients leave where the warp's keys and values were.
-        lane.leave(
-            to_keys, [&](int, int) { return s.scale(); }, shared.k, own_row);
-        lane.leave(
-            to_values, [](int, int) { return 1.0f; }, shared.v, own_row);
-        block.barrier();
         here = shared.here;
-        RowCopies<threads, width> results(block, s.kv_at(here.head / kv_heads, here.head % kv_heads), kv_row,
+        int thread = block.thread();
+        // The gradients leave where the warp's keys and values were.
+        Lane last(thread);
+        last.leave(
+            to_keys, [&](int, int) { return s.scale(); }, shared.k, thread / warp_size * own);
+        last.leave(
+            to_values, [](int, int) { return 1.0f; }, shared.v, thread / warp_size * own);
+        block.barrier();
+        RowCopies<threads, width> results(thread, s.kv_at(here.head / kv_heads, here.head % kv_heads), kv_row,
                                           rows_of_keys, s.dim, here.tile * keys);
-        results.write(block, shared.k, dk);
-        results.write(block, shared.v, dv);
+        results.write(shared.k, dk);
+        results.write(shared.v, dv);
     }
 };
 

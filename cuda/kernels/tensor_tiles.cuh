@@ -34,9 +34,9 @@ template <int threads, int width>
 class RowCopies {
   public:
     /// Of rows from `first` on of a head that begins after so many elements and has `rows` rows.
-    PLAIT_DEVICE RowCopies(Block const& block, std::int64_t begin, int stride, int rows, int dim, int first)
-        : stride_(stride / 8) {
-        int row = block.thread() / eights, c = block.thread() % eights;
+    PLAIT_DEVICE RowCopies(int thread, std::int64_t begin, int stride, int rows, int dim, int first)
+        : thread_(thread), stride_(stride / 8) {
+        int row = thread / eights, c = thread % eights;
         at_ = static_cast<int>(begin / 8) + (first + row) * stride_ + c;
         left_ = 8 * c < dim ? rows - first - row : 0;
     }
@@ -49,20 +49,20 @@ class RowCopies {
     PLAIT_DEVICE void begin(Block const& block, Bf16 const* tensor, TensorRows<n, width>& to) const {
         constexpr int at_once = threads / eights;
         static_assert(at_once % 8 == 0 && n % at_once == 0);
-        SharedAddress place(&to.eight(block.thread() / eights, block.thread() % eights));
+        SharedAddress place(&to.eight(thread_ / eights, thread_ % eights));
         PLAIT_UNROLL
         for (int i = 0; i < n; i += at_once)
-            begin_copy(block, place + i * 2 * width,
-                       reinterpret_cast<Eight const*>(tensor) + (at_ + i * stride_), i < left_);
+            begin_copy<16>(block, place + i * 2 * width,
+                           reinterpret_cast<Eight const*>(tensor) + (at_ + i * stride_), i < left_);
     }
 
     /// Writes the next n rows, as far as the head has them.
     template <int n>
-    PLAIT_DEVICE void write(Block const& block, TensorRows<n, width>& from, Bf16* tensor) const {
+    PLAIT_DEVICE void write(TensorRows<n, width>& from, Bf16* tensor) const {
         constexpr int at_once = threads / eights;
         PLAIT_UNROLL
         for (int i = 0; i < n; i += at_once) {
-            auto [x, y, z, w] = from.eight(block.thread() / eights + i, block.thread() % eights).pairs;
+            auto [x, y, z, w] = from.eight(thread_ / eights + i, thread_ % eights).pairs;
             auto* to = reinterpret_cast<Eight*>(tensor) + (at_ + i * stride_);
             if (i < left_) store_words<4>(to, {x, y, z, w});
         }
@@ -71,6 +71,7 @@ class RowCopies {
   private:
     static constexpr int eights = width / 8;
 
+    int thread_;
     int at_, stride_, left_;  // in eights, of which a tensor has fewer than 2^31
 };
 
@@ -91,8 +92,8 @@ PLAIT_DEVICE void clear(Products<m, n>& x) {
 template <int width>
 class TensorLane {
   public:
-    PLAIT_DEVICE explicit TensorLane(Block const& block) : thread_(block.thread()) {
-        int in_piece = block.thread() % 8, low = block.thread() / 8 % 2, high = block.thread() / 16 % 2;
+    PLAIT_DEVICE explicit TensorLane(int thread) : thread_(thread) {
+        int in_piece = thread % 8, low = thread / 8 % 2, high = thread / 16 % 2;
         down_first_ = (in_piece + 8 * low) * row_bytes + (high ^ in_piece) * 16;
         right_first_ = (in_piece + 8 * high) * row_bytes + (low ^ in_piece) * 16;
     }

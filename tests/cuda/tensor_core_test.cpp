@@ -88,13 +88,16 @@ struct Copies {
     float* y;        // [2, threads]
     bool first, second, barrier;
     int zeros_from = threads, off = 0;
+    bool words = false;  // copies of 4 bytes each
 
     void operator()(Block const& block, Shared& shared) const {
         int t = block.thread();
         for (int group = 0; group < 2; ++group) {
-            plait::cuda::begin_copy(block, SharedAddress(shared.at[group][t]),
-                                    reinterpret_cast<std::byte const*>(x + (group * threads + t) * 4) + off,
-                                    t < zeros_from);
+            auto to = SharedAddress(shared.at[group][t]);
+            auto const* from = reinterpret_cast<std::byte const*>(x + (group * threads + t) * 4) + off;
+            for (int i = 0; i < 4 && words; ++i)
+                plait::cuda::begin_copy<4>(block, to + 4 * i, from + 4 * i, t < zeros_from);
+            if (!words) plait::cuda::begin_copy<16>(block, to, from, t < zeros_from);
             plait::cuda::commit_copies(block);
         }
         if (first) plait::cuda::wait_copies<1>(block);
@@ -183,8 +186,10 @@ TEST_CASE("copies arrive at the wait that ends them, for other threads at the ba
             int other = i / n * n + n - 1 - i % n;
             REQUIRE(all(i) == x[4 * other + 1]);
         }
-        auto part = run({nullptr, nullptr, true, true, true, 20}, order);
-        for (int i = 0; i < n; ++i) REQUIRE(part(i) == (n - 1 - i < 20 ? x[4 * (n - 1 - i) + 1] : 0.0f));
+        for (bool words : {false, true}) {
+            auto part = run({nullptr, nullptr, true, true, true, 20, 0, words}, order);
+            for (int i = 0; i < n; ++i) REQUIRE(part(i) == (n - 1 - i < 20 ? x[4 * (n - 1 - i) + 1] : 0.0f));
+        }
     }
     auto unwaited = run({nullptr, nullptr, false, true, true});
     // The first half runs before those whose numbers it reads have come to their second wait.
@@ -200,6 +205,8 @@ TEST_CASE("copies arrive at the wait that ends them, for other threads at the ba
     REQUIRE_THROWS_WITH(run({nullptr, nullptr, true, false, true}),
                         ContainsSubstring("ends with copies that it never waited for"));
     REQUIRE_THROWS_WITH(run({nullptr, nullptr, true, true, true, n, 4}),
+                        ContainsSubstring("a copy of words is not aligned"));
+    REQUIRE_THROWS_WITH(run({nullptr, nullptr, true, true, true, n, 2, true}),
                         ContainsSubstring("a copy of words is not aligned"));
 }
 
