@@ -95,15 +95,10 @@ class HostThreads {
         }
         int left = count();
         while (left > 0) {
+            // A warp goes on as far as it can before another one begins.
             bool moved = false;
-            for (int k = 0; k < count(); ++k) {
-                auto& thread = (*this)[order_ == Order::forward ? k : count() - 1 - k];
-                if (thread.state != State::ready) continue;
-                thread.fiber->resume();
-                left -= thread.state == State::ended;
-                moved = true;
-            }
-            for (int w = 0; w < count(); w += warp_size) release(w, warp_size, State::warp);
+            for (int w = 0; w < count(); w += warp_size)
+                while (run_warp(order_ == Order::forward ? w : count() - warp_size - w, left)) moved = true;
             release(0, count(), State::barrier);
             if (!moved) fail("deadlock");
         }
@@ -138,6 +133,20 @@ class HostThreads {
     }
 
   private:
+    /// Lets the threads from `first` on run until each waits or has ended; false where none can.
+    bool run_warp(int first, int& left) {
+        bool moved = false;
+        for (int k = 0; k < warp_size; ++k) {
+            auto& thread = (*this)[first + (order_ == Order::forward ? k : warp_size - 1 - k)];
+            if (thread.state != State::ready) continue;
+            thread.fiber->resume();
+            left -= thread.state == State::ended;
+            moved = true;
+        }
+        release(first, warp_size, State::warp);
+        return moved;
+    }
+
     /// Lets threads [begin, begin + n) go on if all of them wait at one place.
     void release(int begin, int n, State state) {
         for (int t = begin; t < begin + n; ++t)

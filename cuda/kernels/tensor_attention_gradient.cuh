@@ -270,16 +270,14 @@ struct TensorKeyGradient {
         wait_copies<0>(block);
         block.barrier();  // where there was no query the keys may still come
         here = shared.here;
-        int thread = block.thread();
         // The gradients leave where the warp's keys and values were.
-        Lane last(thread);
-        last.leave(
-            to_keys, [&](int, int) { return s.scale(); }, shared.k, thread / warp_size * own);
-        last.leave(
-            to_values, [](int, int) { return 1.0f; }, shared.v, thread / warp_size * own);
+        lane.leave(
+            to_keys, [&](int, int) { return s.scale(); }, shared.k, own_row);
+        lane.leave(
+            to_values, [](int, int) { return 1.0f; }, shared.v, own_row);
         block.barrier();
-        RowCopies<threads, width> results(thread, s.kv_at(here.head / kv_heads, here.head % kv_heads), kv_row,
-                                          rows_of_keys, s.dim, here.tile * keys);
+        RowCopies<threads, width> results(block.thread(), s.kv_at(here.head / kv_heads, here.head % kv_heads),
+                                          kv_row, rows_of_keys, s.dim, here.tile * keys);
         results.write(shared.k, dk);
         results.write(shared.v, dv);
     }

@@ -117,6 +117,7 @@ TEST_CASE("attention on tensor cores and its gradient") {
                                                       {1, 130, 130, 2, 1, 64, true},
                                                       {1, 70, 20, 1, 1, 128, true},
                                                       {1, 20, 200, 1, 1, 64, true},
+                                                      {1, 20, 90, 1, 1, 128, true},
                                                       {1, 130, 130, 1, 1, 128, true}})
         check_tensor_cores(s, Inputs(bf16, s));
 }
