@@ -102,7 +102,7 @@ sanitize() {
 }
 
 ops() {
-    within "$build/bin/benchmarks/ops" --device cuda --model gpt2-124m --batch 64 --seq 1024 --compute bf16
+    within "$build/bin/benchmarks/ops" --device cuda --model gpt2-124m --batch 64 --seq 1024 --compute bf16 --step
 }
 
 # Plait's step beside PyTorch's, one after the other.

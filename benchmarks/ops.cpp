@@ -17,17 +17,18 @@ namespace {
 struct Asked {
     std::string model = "gpt2-tiny", compute = "bf16", device = "cpu";
     std::int64_t batch = 8, seq = 256, threads = 0, micro_batches = 1;
+    bool step = false;
 };
 
 constexpr char usage[] =
     "usage: ops [--model NAME] [--batch N] [--seq N] [--compute f32|bf16] [--device cpu|cuda] [--threads N]\n"
-    "           [--micro-batches N]; models: see step";
+    "           [--micro-batches N] [--step]; models: see step; --step also runs the step itself";
 
 Asked parse(int argc, char** argv) {
     Asked o;
     Options{"ops",
             usage,
-            {},
+            {{"--step", &o.step}},
             {{"--model", &o.model}, {"--compute", &o.compute}, {"--device", &o.device}},
             {{"--batch", &o.batch},
              {"--seq", &o.seq},
@@ -62,7 +63,9 @@ std::vector<Line> lines_of(Program const& program) {
             FloorProduct const op{i.op, benchmark::detail::metas_of(i.in), adds, 1};
             auto const bytes = benchmark::detail::moved_bytes(i, adds);
             if (bytes == 0) continue;  // stays where it is
-            if (i.row->run_many) {
+            auto const computes = !floor_work(i, visit.micro > 0).products.empty();
+            // Products are made in one go only where they are leaves.
+            if (i.row->run_many && !computes) {
                 auto const [at, fresh] = many.try_emplace(i.row, lines.size());
                 if (fresh) lines.push_back({std::string(i.op.name()) + ", all at once", "", 1, 0, 0, {}});
                 auto& line = lines[at->second];
@@ -75,7 +78,6 @@ std::vector<Line> lines_of(Program const& program) {
                 std::string shapes;
                 for (auto const& m : op.in)
                     if (shapes.size() < 60) shapes += (shapes.empty() ? "" : " ") + to_string(m);
-                auto const computes = !floor_work(i, visit.micro > 0).products.empty();
                 lines.push_back({kind_name(i), shapes, 0, bytes, computes ? op.flops() : 0, {op}});
             }
             ++lines[at->second].calls;
@@ -88,10 +90,11 @@ template <class Model>
 void run(Asked const& o, Size const& size) {
     auto c = size.config();
     c.seq = o.seq;
+    if (o.device == "cuda") c.loss_chunk = cuda::loss_chunk;
     auto const device = device_of(o.device, static_cast<int>(o.threads), false);
     Plan plan;
     plan.compute(o.compute == "bf16" ? bf16 : f32).micro_batches(o.micro_batches);
-    // Its state takes no memory before the first step, which is never run.
+    // Its state takes no memory before the first step.
     Training<Model> training(c, o.batch, plan, device.backend);
     auto lines = lines_of(training.step.program());
     std::vector<OpClock::Group> groups;
@@ -123,6 +126,15 @@ void run(Asked const& o, Size const& size) {
         "|---|---|---|---|---|---|---|\n");
     for (auto const& [took, text] : rows) fmt::print("{} {:.1f} % |\n", text, 100 * took / all);
     fmt::print("\nin all {:.2f} ms\n", 1e3 * all);
+    if (!o.step) return;
+    std::vector<double> steps;
+    for (int i = 0; i < 10; ++i) {
+        training.draw();
+        auto const took = seconds([&] { training.once(); });
+        if (i >= 3) steps.push_back(took);
+    }
+    fmt::print("a step {:.2f} ms: the ops alone are {:.1f} % of it\n", 1e3 * median(steps),
+               100 * all / median(steps));
 }
 
 }  // namespace

@@ -135,7 +135,7 @@ class Gpu final : public Machine, public std::enable_shared_from_this<Gpu> {
     GpuDevice device_;
     static constexpr int most_streams = 64;
     std::deque<GpuQueue> streams_;
-    std::optional<Products> products_;
+    std::optional<CublasProducts> products_;
 #ifdef PLAIT_HAS_CUDNN
     std::optional<CudnnAttention> attention_;
 #endif

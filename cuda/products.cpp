@@ -200,7 +200,7 @@ std::int32_t splits(cublasLtMatmulAlgo_t const& algorithm) {
 
 }  // namespace
 
-struct Products::Library {
+struct CublasProducts::Library {
     using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
 
     /// From the one that should be fastest on. Without `splits` none that divides the summed dim.
@@ -223,7 +223,8 @@ struct Products::Library {
     /// and a look at its left side.
     bool better_apart(Multiplication p, float milliseconds, cudaStream_t stream) const;
     /// A bias, GELU and its gradient by kernels of our own.
-    void in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream, bool recording);
+    void in_parts(CublasProducts& products, Multiplication p, Queue& queue, cudaStream_t stream,
+                  bool recording);
 
     ProductOptions options;
     Handle<cublasLtHandle_t, cublasLtDestroy> handle;
@@ -231,7 +232,7 @@ struct Products::Library {
     std::map<std::string, Plan> plans;
 };
 
-Products::Products(ProductOptions options) : library_(std::make_unique<Library>()) {
+CublasProducts::CublasProducts(ProductOptions options) : library_(std::make_unique<Library>()) {
     cublasLtHandle_t handle = nullptr;
     check_lt(cublasLtCreate(&handle), "it does not start");
     library_->handle.reset(handle);
@@ -240,11 +241,12 @@ Products::Products(ProductOptions options) : library_(std::make_unique<Library>(
         library_->cache = ProductCache(ProductCache::file_for(library_->options.gpu, cublasLtGetVersion()));
 }
 
-Products::~Products() = default;
+CublasProducts::~CublasProducts() = default;
 
-Products::Library::Candidates Products::Library::candidates(Plan const& plan, Multiplication const& p,
-                                                            int most, bool may_split,
-                                                            std::int64_t workspace) const {
+CublasProducts::Library::Candidates CublasProducts::Library::candidates(Plan const& plan,
+                                                                        Multiplication const& p, int most,
+                                                                        bool may_split,
+                                                                        std::int64_t workspace) const {
     cublasLtMatmulPreference_t made = nullptr;
     check_lt(cublasLtMatmulPreferenceCreate(&made), "a preference");
     Preference preference(made);
@@ -272,8 +274,8 @@ Products::Library::Candidates Products::Library::candidates(Plan const& plan, Mu
     return found;
 }
 
-cublasStatus_t Products::Library::run(Plan const& plan, Multiplication const& p, std::byte* to,
-                                      cudaStream_t stream) const {
+cublasStatus_t CublasProducts::Library::run(Plan const& plan, Multiplication const& p, std::byte* to,
+                                            cudaStream_t stream) const {
     float const one = 1, beta = p.accumulate ? 1 : 0;
     set_scales(plan.description, p.b, CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
                CUBLASLT_MATMUL_DESC_A_SCALE_POINTER);
@@ -286,7 +288,8 @@ cublasStatus_t Products::Library::run(Plan const& plan, Multiplication const& p,
                           p.workspace, static_cast<std::size_t>(p.workspace_bytes), stream);
 }
 
-bool Products::Library::choose_known(Plan& plan, Multiplication const& p, std::string const& shape) const {
+bool CublasProducts::Library::choose_known(Plan& plan, Multiplication const& p,
+                                           std::string const& shape) const {
     auto known = cache.find(shape);
     if (!known) return false;
     static_assert(sizeof *known == sizeof plan.algorithm);
@@ -294,15 +297,15 @@ bool Products::Library::choose_known(Plan& plan, Multiplication const& p, std::s
     return may_run(plan, plan.algorithm, p.workspace_bytes);
 }
 
-bool Products::Library::may_run(Plan const& plan, cublasLtMatmulAlgo_t const& algorithm,
-                                std::int64_t workspace) const {
+bool CublasProducts::Library::may_run(Plan const& plan, cublasLtMatmulAlgo_t const& algorithm,
+                                      std::int64_t workspace) const {
     cublasLtMatmulHeuristicResult_t result{};
     auto status = cublasLtMatmulAlgoCheck(handle.get(), plan.description.get(), plan.b.get(), plan.a.get(),
                                           plan.c.get(), plan.c.get(), &algorithm, &result);
     return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= static_cast<std::size_t>(workspace);
 }
 
-bool Products::Library::choose_fixed(Plan& plan, Multiplication const& p) const {
+bool CublasProducts::Library::choose_fixed(Plan& plan, Multiplication const& p) const {
     // Leaves of a batch run as one batch: what is best for several is taken for one too.
     constexpr std::int64_t several = 8;
     auto const many = dense_batch(p, several);
@@ -318,9 +321,9 @@ bool Products::Library::choose_fixed(Plan& plan, Multiplication const& p) const 
     return false;
 }
 
-std::optional<float> Products::Library::choose_fastest(Plan& plan, Multiplication p,
-                                                       Candidates const& candidates, bool aside,
-                                                       cudaStream_t stream) const {
+std::optional<float> CublasProducts::Library::choose_fastest(Plan& plan, Multiplication p,
+                                                             Candidates const& candidates, bool aside,
+                                                             cudaStream_t stream) const {
     struct Free {
         void operator()(std::byte* x) const { static_cast<void>(cudaFree(x)); }
     };
@@ -369,7 +372,7 @@ std::optional<float> Products::Library::choose_fastest(Plan& plan, Multiplicatio
     return fastest;
 }
 
-bool Products::Library::better_apart(Multiplication p, float milliseconds, cudaStream_t stream) const {
+bool CublasProducts::Library::better_apart(Multiplication p, float milliseconds, cudaStream_t stream) const {
     constexpr double bytes_per_millisecond = 2.5e9, launches = 5e-3;  // of a look at a, on an H100
     p.row_sums = nullptr;
     auto plain = describe(p, options.tf32);
@@ -380,8 +383,8 @@ bool Products::Library::better_apart(Multiplication p, float milliseconds, cudaS
     return without && static_cast<double>(milliseconds - *without) > look;
 }
 
-bool Products::Library::choose(Plan& plan, Multiplication const& p, std::string const& shape,
-                               cudaStream_t stream, bool recording) {
+bool CublasProducts::Library::choose(Plan& plan, Multiplication const& p, std::string const& shape,
+                                     cudaStream_t stream, bool recording) {
     // Whether sums of rows are made in one order whatever the shape is not known.
     if (options.fixed_algorithms) return !p.row_sums && choose_fixed(plan, p);
     constexpr ProductCache::Algorithm apart{};
@@ -406,8 +409,8 @@ bool Products::Library::choose(Plan& plan, Multiplication const& p, std::string 
     return true;
 }
 
-void Products::Library::in_parts(Products& products, Multiplication p, Queue& queue, cudaStream_t stream,
-                                 bool recording) {
+void CublasProducts::Library::in_parts(CublasProducts& products, Multiplication p, Queue& queue,
+                                       cudaStream_t stream, bool recording) {
     auto const by_dtype = [&](auto f) { p.c.dtype == f32 ? f(float{}) : f(Bf16{}); };
     auto const c = p.c;
     auto* const bias = std::exchange(p.bias, nullptr);
@@ -437,7 +440,8 @@ void Products::Library::in_parts(Products& products, Multiplication p, Queue& qu
         });
 }
 
-bool Products::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream, bool recording) {
+bool CublasProducts::multiply(Multiplication const& product, Queue& queue, cudaStream_t stream,
+                              bool recording) {
     auto p = product;
     if (p.m == 0 || p.n == 0 || p.batch == 0) return true;
     AlignedWorkspace workspace(p.workspace, p.workspace_bytes);

@@ -17,10 +17,10 @@ struct ProductOptions {
 
 /// Matrix products by cuBLASLt. An algorithm is chosen when a shape is first met, from then on it is the
 /// same. Of one thread at a time.
-class Products {
+class CublasProducts {
   public:
-    explicit Products(ProductOptions options);
-    ~Products();
+    explicit CublasProducts(ProductOptions options);
+    ~CublasProducts();
 
     /// Puts the product on the stream, which is that of `queue`. Throws Error where cuBLASLt does not take
     /// it.

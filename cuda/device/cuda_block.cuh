@@ -98,11 +98,11 @@ __global__ void __launch_bounds__(K::threads, blocks_per_sm<K>) run(__grid_const
 template <Kernel K>
 void launch(K const& kernel, std::int64_t blocks, cudaStream_t stream) {
     if (blocks == 0) return;
+    constexpr int asked = dynamic_bytes<K>;
     auto error = cudaSuccess;
-    if (dynamic_bytes < K >> 0)
-        error = cudaFuncSetAttribute(run<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic_bytes<K>);
+    if (asked > 0) error = cudaFuncSetAttribute(run<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, asked);
     if (error == cudaSuccess) {
-        run<K><<<static_cast<unsigned>(blocks), K::threads, dynamic_bytes<K>, stream>>>(kernel);
+        run<K><<<static_cast<unsigned>(blocks), K::threads, asked, stream>>>(kernel);
         error = cudaGetLastError();
     }
     if (error != cudaSuccess)
