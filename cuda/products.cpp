@@ -175,6 +175,8 @@ Multiplication dense_batch(Multiplication p, std::int64_t batch) {
         x.batch_stride = rows * columns;
     };
     p.batch = batch;
+    // At the bytes of an element: what may run there may run anywhere.
+    if (p.bias) p.bias = reinterpret_cast<std::byte const*>(bytes_of(p.c.dtype, 1));
     dense(p.a, p.m, p.k), dense(p.b, p.k, p.n), dense(p.c, p.m, p.n);
     return p;
 }

@@ -99,6 +99,9 @@ void check_tensor_cores(Sizes const& s, Inputs const& x) {
     };
     auto forward = run_row(op, {x.q, x.k, x.v});
     hold(forward, want);
+    How odd;
+    odd.shift = 1;
+    hold(forward, run_row(op, {x.q, x.k, x.v}, odd));
     auto back = run_row(gradient, in), wanted = run_kernel(gradient, in);
     // Where there is one key the gradients of scores are nothing but what rounding leaves.
     if (s.keys > 1 && s.length > 1) hold(back, wanted);

@@ -57,6 +57,24 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("leaves that are added up together give the bits of leaves that come one by one, in chains too") {
+    auto s = small("gpt2", bf16);
+    s.config.layers = 1;
+    // Two virtual ranks of four leaves: one micro-batch has them all, of four each has two.
+    s.granularity = {8, 2, 2};
+    auto const want = outcomes_on_host(s, {.tensor = 1}).front();
+    REQUIRE(want.hash != 0);
+    for (Arrangement const& a :
+         {Arrangement{.micro = 4, .tensor = 1}, Arrangement{.micro = 2, .tensor = 1},
+          Arrangement{.data = 2, .tensor = 1}, Arrangement{.data = 2, .micro = 4, .tensor = 1}}) {
+        INFO(text_of(s, a));
+        for (auto const& o : outcomes_on_host(s, a)) CHECK(o == want);
+    }
+    // The control: runs of other lengths are added up in another order.
+    s.granularity = {8, 4, 2};
+    CHECK(outcomes_on_host(s, {.tensor = 1}).front().hash != want.hash);
+}
+
 TEST_CASE("without the events between streams the bits of a layout are lost") {
     auto s = small("llama", f32);
     auto const want = outcomes_on_host(s, {.tensor = 1}).front();

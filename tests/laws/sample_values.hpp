@@ -14,7 +14,7 @@ inline std::vector<Array> inputs_of(Sample const& s, DType dtype, std::uint64_t 
     std::vector<Array> arrays;
     for (auto const& i : s.in) {
         Meta m = i.meta;
-        if (m.dtype == f64) m.dtype = dtype;
+        if (m.dtype == f64) m.dtype = i.wide && dtype == bf16 ? f32 : dtype;
         Array a(m);
         Random random{seed, hash_name(s.name) + arrays.size(), 0};
         for (std::int64_t e = 0; e < m.elements(); ++e) {

@@ -27,6 +27,7 @@ struct SampleInput {
     Meta meta;
     double low = -1, high = 1;
     bool differentiable = true;
+    bool wide = false;  // f32 where others are bf16
 };
 
 struct Sample {
@@ -44,6 +45,7 @@ struct Sample {
 
 inline SampleInput any(Shape shape) { return {{f64, shape}}; }
 inline SampleInput positive(Shape shape) { return {{f64, shape}, 0.5, 2}; }
+inline SampleInput wide(SampleInput in) { return in.wide = true, in; }
 inline SampleInput fixed(SampleInput in) { return in.differentiable = false, in; }
 inline SampleInput indices(Shape shape, int low, int high) {
     return {{i32, shape}, static_cast<double>(low), static_cast<double>(high), false};
@@ -204,7 +206,7 @@ inline void matmul_samples(std::vector<Sample>& s) {
 }
 
 inline void norm_samples(std::vector<Sample>& s) {
-    auto rows = any({2, 3, 5}), row = any({5}), each = any({2, 3}), spread = positive({2, 3});
+    auto rows = any({2, 3, 5}), row = any({5}), each = wide(any({2, 3})), spread = wide(positive({2, 3}));
     s.push_back({"layer norm", LayerNorm{}, {rows, row, row}});
     s.push_back({"layer norm of a vector", LayerNorm{1e-2}, {row, row, row}});
     s.push_back({"layer norm with residual", LayerNorm{1e-5, true}, {rows, rows, row, row}, {0, 3}});
@@ -244,7 +246,8 @@ inline void attention_samples(std::vector<Sample>& s) {
             auto q = any({2, h.seq, h.heads, 3}), k = any({2, h.keys, h.kv_heads, 3});
             s.push_back({name, Attention{causal}, {q, k, k}});
             SampleInput lse{{f64, {2, h.heads, h.seq}}, 1, 2};
-            s.push_back({name + " gradient", AttentionGradient{causal}, {q, k, k, q, lse, q}, {0, 1, 2}});
+            s.push_back(
+                {name + " gradient", AttentionGradient{causal}, {q, k, k, q, wide(lse), q}, {0, 1, 2}});
         }
 }
 
@@ -265,7 +268,7 @@ inline void cache_samples(std::vector<Sample>& s) {
 
 inline void loss_samples(std::vector<Sample>& s) {
     auto targets = indices({2, 3}, -3, 7);  // some are ignored
-    auto each = any({2, 3}), logits = any({2, 3, 7});
+    auto each = wide(any({2, 3})), logits = any({2, 3, 7});
     s.push_back({"cross entropy", CrossEntropy{}, {logits, targets}});
     s.push_back({"cross entropy of one row", CrossEntropy{}, {any({7}), indices({}, 0, 7)}});
     s.push_back({"cross entropy all ignored", CrossEntropy{}, {any({4, 7}), indices({4}, -5, 0)}});

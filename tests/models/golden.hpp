@@ -5,6 +5,8 @@
 #include "plait/plait.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -96,6 +98,7 @@ inline double distance_from(Golden const& golden, std::vector<double> const& los
         double ours = 0, want = 0;
         for (int k = i - around; k <= i + around; ++k)
             ours += losses[static_cast<std::size_t>(k)], want += theirs.at(k);
+        if (!std::isfinite(ours)) return std::numeric_limits<double>::infinity();
         worst = std::max(worst, std::abs(ours - want) / want);
     }
     return worst;

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 using namespace plait;
 
@@ -51,6 +52,7 @@ double largest_distance(Graph const& a, Graph const& b) {
             difference += std::pow(x[i].at(k) - y[i].at(k), 2);
             norm += std::pow(x[i].at(k), 2);
         }
+        if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
         worst = std::max(worst, std::sqrt(difference) / std::max(std::sqrt(norm), 1e-4));
     }
     return worst;
@@ -152,6 +154,11 @@ TEST_CASE("a bias's gradient is made with its weight's, unless somebody asks for
     CHECK(joined({{"dw", first.value()}, {"fewer dims", sum(dy, {0}).value()}}) == 0);
     CHECK(joined({{"dw", first.value()}, {"columns", sum(dy, {0, 2}).value()}}) == 0);
     CHECK(joined({{"dw", first.value()}, {"largest", max(dy, {0, 1}).value()}}) == 0);
+    // Sizes tell nothing where all are alike.
+    Tensor cube = numbers({6, 6, 6}, 0.9f), of_cube = product(ProductForm::tn, cube, cube);
+    for (auto const& dims : {std::vector<int>{0, 2}, std::vector<int>{1, 2}})
+        CHECK(joined({{"dw", of_cube.value()}, {"other dims", sum(cube, dims).value()}}) == 0);
+    CHECK(joined({{"dw", of_cube.value()}, {"db", sum(cube, {0, 1}).value()}}) == 1);
     Tensor two = apply_one(Product{ProductForm::tn, 2}, {dy, x, dy, x});
     CHECK(joined({{"two terms", two.value()}, {"db", db.value()}}) == 0);
     OriginScope elsewhere(Origin{"head", Phase::backward, false});

@@ -126,7 +126,8 @@ struct Placer {
         // What becomes a gradient by sums and reductions is one too.
         for (auto it = order.rbegin(); it != order.rend(); ++it) {
             auto const& n = **it;
-            bool sum = n.op.as<MicroSum>() || n.op.as<MicroTree>() || n.op.as<Await>() || is_collective(n.op);
+            bool sum = n.op.as<MicroSum>() || n.op.as<MicroTree>() || n.op.as<LeafTree>() ||
+                       n.op.as<Join>() || n.op.as<Await>() || is_collective(n.op);
             if (sum && gradients.contains({&n, 0}))
                 for (auto const& v : n.inputs) gradients.insert({v.node.get(), v.output});
         }

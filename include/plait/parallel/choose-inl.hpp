@@ -247,7 +247,8 @@ PLAIT_INLINE std::unordered_set<Node const*> gathering_nodes(Graph const& graph,
         for (std::size_t a = 0; a < axes.size(); ++a)
             for (std::size_t i = 0; i < n->inputs.size(); ++i) {
                 auto const& l = layouts.held.at(n->inputs[i])[a];
-                if (l.is_shard() && !l.stored && l.line >= 0 && !axes[a].inputs[i].is_shard())
+                auto const& wanted = axes[a].inputs[i];
+                if (l.is_shard() && !l.stored && l.line >= 0 && !(wanted.is_shard() && wanted.dim == l.dim))
                     found.insert(n.get());
             }
     }

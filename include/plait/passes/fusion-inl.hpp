@@ -105,8 +105,10 @@ struct Fusion {
         auto sums_rows = [&](Node const* other) {
             auto const* sum = other ? other->op.as<Reduce>() : nullptr;
             if (!sum || sum->fn != ReduceFn::sum || taken.contains(other)) return false;
-            if (static_cast<int>(sum->dims.size()) + 1 != dy.meta().shape.rank() ||
-                other->outputs[0].shape.back() != dy.meta().shape.back())
+            // All dims but the last.
+            int const last = dy.meta().shape.rank() - 1;
+            if (static_cast<int>(sum->dims.size()) != last ||
+                std::find(sum->dims.begin(), sum->dims.end(), last) != sum->dims.end())
                 return false;
             if (other->origin.phase != n.origin.phase || other->origin.recomputed != n.origin.recomputed ||
                 (apart && apart(other->origin.path, n.origin.path)))
