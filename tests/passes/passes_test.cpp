@@ -58,6 +58,13 @@ double largest_distance(Graph const& a, Graph const& b) {
     return worst;
 }
 
+/// Numbers that are not alike, as a constant.
+Tensor numbers(Shape shape, float step) {
+    std::vector<float> x;
+    for (std::int64_t i = 0; i < shape.elements(); ++i) x.push_back(std::sin(step * static_cast<float>(i)));
+    return Tensor(Array(shape, x));
+}
+
 int count(Graph const& g, std::string_view op) {
     return static_cast<int>(
         std::count_if(g.nodes.begin(), g.nodes.end(), [&](auto const& n) { return n->op.name() == op; }));
@@ -122,12 +129,6 @@ TEST_CASE("fusion leaves no residual add, bias or clipping apart") {
 }
 
 TEST_CASE("a bias's gradient is made with its weight's, unless somebody asks for it before") {
-    auto numbers = [](Shape shape, float step) {
-        std::vector<float> x;
-        for (std::int64_t i = 0; i < shape.elements(); ++i)
-            x.push_back(std::sin(step * static_cast<float>(i)));
-        return Tensor(Array(shape, x));
-    };
     Tensor dy = numbers({5, 3, 7}, 0.7f), x = numbers({5, 3, 6}, 1.3f);
     OriginScope scope(Origin{"mlp.up", Phase::backward, false});
     auto joined = [](std::vector<Output> const& outputs, auto const&... apart) {
@@ -169,12 +170,6 @@ TEST_CASE("a bias's gradient is made with its weight's, unless somebody asks for
 }
 
 TEST_CASE("GELU's gradient joins a product whose value nobody else asks for, and keeps its bits") {
-    auto numbers = [](Shape shape, float step) {
-        std::vector<float> x;
-        for (std::int64_t i = 0; i < shape.elements(); ++i)
-            x.push_back(std::sin(step * static_cast<float>(i)));
-        return Tensor(Array(shape, x));
-    };
     Tensor y = numbers({5, 7}, 0.7f), w = numbers({7, 6}, 1.3f), x = numbers({5, 6}, 0.3f);
     auto under = [](std::string path, Phase phase, auto f) {
         OriginScope scope(Origin{std::move(path), phase, false});
