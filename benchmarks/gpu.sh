@@ -126,7 +126,9 @@ step() {
         [[ $master != bf16 ]] || precision=bf16
         keep "$build/bin/benchmarks/step" --device cuda --model "$model" --batch "$batch" --seq "$seq" --compute bf16 \
             --master "$master" --bits "${bits:-fast}" --steps 20 $([[ $bits == layout ]] || echo --floor --rounds 3)
-        [[ $bits == layout ]] || keep "$python" peers/torch_train.py --model "$model" --batch "$batch" --seq "$seq" --steps 20 --compile \
+        # PyTorch knows no such bits: the row of fast ones has its peer.
+        [[ $bits != layout ]] || continue
+        keep "$python" peers/torch_train.py --model "$model" --batch "$batch" --seq "$seq" --steps 20 --compile \
             --attention cudnn --precision $precision
     done
     "$python" - "$lines" <<'END'
